@@ -76,19 +76,6 @@ typedef struct {
 } farann_pass_thresholds;
 
 /*
- * Memory that is read after the present scan: codes or their high nibbles, low nibbles, and slots.
- * Parts before `part` are prefetched already. Each step of a scan prefetches `lines_a_step` cache
- * lines, which costs less than all at once.
- */
-enum { FARANN_AHEAD_PARTS = 3 };
-typedef struct {
-    const uint8_t *from[FARANN_AHEAD_PARTS];
-    int64_t bytes[FARANN_AHEAD_PARTS];
-    int64_t part;
-    int64_t lines_a_step;
-} farann_ahead;
-
-/*
  * A tile of queries as gather_codes lays it, or a single one: `codes` u, signed, group by group.
  * `chain` is for scans of a tile: chain[t] = -1 chains query t to the one before it, 0 does not,
  * and one 0 follows the last query. Rows that pass for all queries of a chain are appended to the
@@ -97,7 +84,6 @@ typedef struct {
 typedef struct {
     const uint32_t *codes;
     const farann_pass_thresholds *bars;
-    farann_ahead *ahead;  /* for scans of whole tiles; NULL: nothing */
     const int32_t *chain; /* NULL: each query is by itself */
     int64_t count;        /* places of a tile from here on are empty: nothing passes for them */
 } farann_coded_tile;

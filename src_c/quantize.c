@@ -233,46 +233,6 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
     return bar;
 }
 
-enum { LINE = 64 }; /* bytes of a cache line */
-
-farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
-                             const int32_t *slots, int64_t start, int64_t n, int64_t steps) {
-    const int64_t from = start / FARANN_CODE_PANEL * panel_bytes;
-    const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
-    farann_ahead ahead = {{rows->panels + from, NULL, NULL}, {bytes, 0, 0}, 0, 0};
-    if (rows->low_nibbles) {
-        ahead.from[1] = rows->low_nibbles + from;
-        ahead.bytes[1] = bytes;
-    }
-    if (slots) {
-        ahead.from[2] = (const uint8_t *)(slots + start);
-        ahead.bytes[2] = n * (int64_t)sizeof(int32_t);
-    }
-    const int64_t lines = (ahead.bytes[0] + ahead.bytes[1] + ahead.bytes[2]) / LINE;
-    ahead.lines_a_step = lines / steps + 1;
-    return ahead;
-}
-
-void farann_ahead_finish(farann_ahead *ahead) {
-    for (; ahead->part < FARANN_AHEAD_PARTS; ahead->part++)
-        for (int64_t at = 0; at < ahead->bytes[ahead->part]; at += LINE)
-            FARANN_PREFETCH_FAR(ahead->from[ahead->part] + at);
-    ahead->lines_a_step = 0;
-}
-
-void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n) {
-    enum { MOST = 8 * LINE }; /* bytes prefetched of each array of codes */
-    const int64_t panel = start / FARANN_CODE_PANEL, from = panel * panel_bytes;
-    const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
-    for (int64_t at = 0; at < bytes && at < MOST; at += LINE) {
-        FARANN_PREFETCH(rows->panels + from + at);
-        if (rows->low_nibbles) FARANN_PREFETCH(rows->low_nibbles + from + at);
-    }
-    FARANN_PREFETCH(rows->inv_scales + panel);
-    if (rows->low_nibble_norm) FARANN_PREFETCH(rows->low_nibble_norm + panel);
-    if (rows->squares) FARANN_PREFETCH(rows->squares + start);
-}
-
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups) {
     const int8_t *u = (const int8_t *)codes;
     int32_t sum = 0;

@@ -119,21 +119,8 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
                                                const farann_code_bounds *rows, double floor,
                                                double sign, int high_alone);
 
-/* Prefetch the first lines of n rows from `start` on, a panel's first; the CPU does the rest. */
-void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n);
-
 /* <u, c> of a query's groups, side by side, and as many of codes c. */
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups);
-
-/*
- * The memory that a scan of n rows from `start` on, a panel's first, will read: their codes, and
- * their slots unless these are NULL. Scans prefetch it in `steps` steps.
- */
-farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
-                             const int32_t *slots, int64_t start, int64_t n, int64_t steps);
-
-/* Prefetch the lines that the steps left. */
-void farann_ahead_finish(farann_ahead *ahead);
 
 /* The pass threshold that no row passes. */
 farann_pass_threshold farann_pass_threshold_none(void);

@@ -147,8 +147,6 @@ MECHANISMS = (
               ((build, "number_of_partitions", lambda *_: 0),), options=_AUTO),
     Mechanism("judged-layouts", "partitions only where they pay",
               ((build, "_better", lambda _, made, *__: made),), options=_AUTO),
-    Mechanism("asking-ahead", "memory asked for a partition early", native=True, options=_AUTO,
-              counts=False),
     Mechanism("added-runs", "codes of rows that were added since the build",
               ((added_rows, "LEAST_RUN", _NEVER),), question="added"),
     Mechanism("merged-runs", "runs of a size become one",

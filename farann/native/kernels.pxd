@@ -128,13 +128,9 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct farann_pass_thresholds:
         float sign
 
-    ctypedef struct farann_ahead:
-        pass
-
     ctypedef struct farann_coded_tile:
         const uint32_t *codes
         const farann_pass_thresholds *bars
-        farann_ahead *ahead
         const int32_t *chain
         int64_t count
 
@@ -259,10 +255,6 @@ cdef extern from "quantize.h" nogil:
                            uint8_t *, uint32_t *, farann_coded_query *)
     farann_pass_threshold farann_pass_threshold_at(
         const farann_coded_query *, const farann_code_bounds *, double, double, bint)
-    farann_ahead farann_ahead_of(const farann_coded_rows *, int64_t, const int32_t *, int64_t,
-                                 int64_t, int64_t)
-    void farann_ahead_finish(farann_ahead *)
-    void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
     farann_pass_threshold farann_pass_threshold_none()
     int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
     void farann_pass_thresholds_set(farann_pass_thresholds *, int64_t,
@@ -325,10 +317,9 @@ cdef int64_t left_out
 
 # In the order of `MECHANISMS`.
 cdef enum Mechanism:
-    ASKING_AHEAD, BEST_FIRST, CEILINGS, CODE_NOISE, COST_JUDGE, EARLY_FILTERS, FIRST_IN_FLOAT32
-    FIRST_ROWS, HIGH_NIBBLES, INTEGER_KEYS, JOINED_NIBBLES, KEY_SCAN, LONGER_BLOCKS, MEMBER_ORDER
-    NIBBLE_JUDGE, NORM_PRUNING, SELECTING, SHRINKING_BLOCKS, SINGLE_JUDGE, SINGLE_TILES
-    ZERO_COLUMNS
+    BEST_FIRST, CEILINGS, CODE_NOISE, COST_JUDGE, EARLY_FILTERS, FIRST_IN_FLOAT32, FIRST_ROWS
+    HIGH_NIBBLES, INTEGER_KEYS, JOINED_NIBBLES, KEY_SCAN, LONGER_BLOCKS, MEMBER_ORDER, NIBBLE_JUDGE
+    NORM_PRUNING, SELECTING, SHRINKING_BLOCKS, SINGLE_JUDGE, SINGLE_TILES, ZERO_COLUMNS
 
 
 cdef inline bint uses(Mechanism mechanism) noexcept nogil:

@@ -106,11 +106,10 @@ cdef int64_t NEVER = 0
 cdef int64_t left_out = 0
 
 # Mechanisms that searches can do without, in the order of `Mechanism`.
-MECHANISMS = ("asking-ahead", "best-first", "ceilings", "code-noise", "cost-judge",
-              "early-filters", "first-in-float32", "first-rows", "high-nibbles", "integer-keys",
-              "joined-nibbles", "key-scan", "long-blocks", "member-order", "nibble-judge",
-              "norm-pruning", "selecting", "shrinking-blocks", "single-judge", "single-tiles",
-              "zero-columns")
+MECHANISMS = ("best-first", "ceilings", "code-noise", "cost-judge", "early-filters",
+              "first-in-float32", "first-rows", "high-nibbles", "integer-keys", "joined-nibbles",
+              "key-scan", "long-blocks", "member-order", "nibble-judge", "norm-pruning",
+              "selecting", "shrinking-blocks", "single-judge", "single-tiles", "zero-columns")
 
 
 class Cancelled(Exception):

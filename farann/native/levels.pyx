@@ -85,7 +85,6 @@ cdef class CodeLevel(Level):
     cdef float *scores          # of a block whose rows are all scored, query after query
     cdef farann_pass_thresholds thresholds
     cdef farann_pass_threshold nothing_passes
-    cdef farann_ahead ahead     # codes to prefetch meanwhile
     cdef int64_t high_bytes, whole_bytes  # that a scan reads of a row
     cdef double *offsets        # added to scores, by place in the tile; NULL: nothing
     cdef int32_t *chain         # of the tile, see `farann_coded_tile`; NULL: no chains
@@ -129,9 +128,6 @@ cdef class CodeLevel(Level):
         cdef const farann_coded_rows *rows = &self.codes.scanned
         self.in_order = block.members == NULL and n_members == self.batch.n_queries
         self.all_scored = block.all_scored
-        farann_ahead_finish(&self.ahead)
-        if block.next_n and uses(ASKING_AHEAD):
-            ask_for(self, block, n_members)
         take_rows(self, rows, block.start, self.codes.row_bytes)
         if rows.low_nibbles == NULL:
             return
@@ -156,7 +152,6 @@ cdef class CodeLevel(Level):
         cdef farann_coded_tile tile
         cdef int64_t j
         tile = tile_of(self, members, count, False, collector)
-        tile.ahead = NULL
         self.batch.kernels.score_codes_i8(&self.rows, block.n, &tile, self.scores)
         count_work(self, block, count, False)
         self.narrows = False
@@ -170,7 +165,7 @@ cdef class CodeLevel(Level):
         cdef farann_pass_thresholds thresholds
         cdef farann_pass_threshold threshold
         cdef int64_t j, n
-        tile.bars, tile.ahead, thresholds.sign = &thresholds, NULL, self.batch.sign
+        tile.bars, thresholds.sign = &thresholds, self.batch.sign
         for j in range(count):
             n = n_new(collector, j, members[j])
             if n == 0:
@@ -199,21 +194,6 @@ cdef void take_rows(CodeLevel level, const farann_coded_rows *rows, int64_t star
         level.rows.squares += start
 
 
-cdef void ask_for(CodeLevel level, const Block *block, int64_t n_members) noexcept nogil:
-    """Prefetch the next block, which lies elsewhere, while this one is scanned."""
-    cdef const int32_t *slots = NULL
-    cdef int64_t width = level.coded.width, tiles = (n_members + width - 1) // width
-    cdef int64_t panel_bytes = FARANN_CODE_PANEL * level.codes.row_bytes
-    cdef int64_t steps = max(block.n // level.batch.kernels.step_rows, 1) * tiles
-    if width == 1:
-        farann_ask_for(&level.codes.scanned, panel_bytes, block.next_start, block.next_n)
-        return
-    if level.codes.slots is not None:
-        slots = &level.codes.slots[0]
-    level.ahead = farann_ahead_of(&level.codes.scanned, panel_bytes, slots, block.next_start,
-                                  min(block.next_n, level.usual), steps)
-
-
 cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t count, bint high,
                                Collector collector) noexcept nogil:
     """Set some queries, and the scores that rows must exceed to pass for them."""
@@ -235,8 +215,7 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
         farann_pass_thresholds_set(&level.thresholds, j, &passing.threshold)
     for j in range(count, level.width):
         farann_pass_thresholds_set(&level.thresholds, j, &level.nothing_passes)
-    tile.bars, tile.ahead = &level.thresholds, &level.ahead
-    tile.chain, tile.count = level.chain, count
+    tile.bars, tile.chain, tile.count = &level.thresholds, level.chain, count
     if level.in_order:
         tile.codes = level.coded.tiles + members[0] // level.width * level.coded.tile_words
     else:

@@ -68,7 +68,7 @@ cdef class PartitionMeans:
         cdef farann_coded_tile tile
         cdef farann_pass_thresholds thresholds
         cdef farann_pass_threshold threshold
-        thresholds.sign, tile.bars, tile.ahead = self.batch.sign, &thresholds, NULL
+        thresholds.sign, tile.bars = self.batch.sign, &thresholds
         for i in range(width):
             threshold = farann_pass_threshold_none()
             if i < count and self.can_score(members[i]):
@@ -277,8 +277,6 @@ cdef class PartitionSource(CodeSource):
             self.next_for(block, most, self.everyone, 1)
         if self.at == self.end:
             self.take_cell(self.cell + 1)
-            if self.probing >= 0:
-                block.next_start, block.next_n = self.at, self.end - self.at
         return True
 
 

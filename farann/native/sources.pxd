@@ -39,7 +39,6 @@ cdef struct Block:
     farann_block where       # how rows of the block become slots
     const int64_t *members   # the queries that chose it; NULL: all that ask
     int64_t n_members
-    int64_t next_start, next_n  # the block to prefetch meanwhile; 0: none
 
 
 cdef class Source:

@@ -124,7 +124,7 @@ cdef class Source:
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil:
         """Begin `block` where the last one ended; blocks grow here, and nowhere else."""
         block.begins, block.all_scored = self.done == 0, False
-        block.members, block.n_members, block.next_n = NULL, 0, 0
+        block.members, block.n_members = NULL, 0
         block.start, block.n_before = self.at, self.done
         block.n = min(min(self.ramp, most), self.end - self.at)
         self.ramp = min(2 * self.ramp, LONG_BLOCKS * LARGEST_BLOCK)
@@ -381,6 +381,4 @@ cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil:
         part.where.positions += at
     else:
         part.where.first += at
-    if at > 0:
-        part.next_n = 0
     return part

@@ -177,7 +177,6 @@ WORD void scan_all_panels(const int width, const int held, const int squared,
         for (int64_t i = 0; i < count; i++)
             set_limits(held, squared, rows, at + i, tile->bars, limits + i);
         for (; p + CODE_PANELS <= count; p += CODE_PANELS) {
-            if (tile->ahead) ask_ahead(tile->ahead);
             scan_code_panels(width, CODE_PANELS, held, squared, rows, (at + p) * FARANN_CODE_PANEL,
                              limits + p, tile, candidates);
         }

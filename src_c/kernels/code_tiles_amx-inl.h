@@ -200,7 +200,6 @@ WORD void scan_all_panels(const int width, const int held, const int squared,
             now->row = at * FARANN_CODE_PANEL;
             now->limits = limits + (at - from);
             now->panels = at + CODE_PANELS <= end ? CODE_PANELS : at < end;
-            if (tile->ahead) ask_ahead(tile->ahead);
             if (now->panels > 1)
                 sum_code_panels(CODE_PANELS, held, n_panels - at - CODE_PANELS, rows, now->row,
                                 tile->codes, now->sums);

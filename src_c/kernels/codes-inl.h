@@ -91,21 +91,6 @@ WORD void add_group(const int width, const int panels, const int held, const int
     }
 }
 
-/* Prefetch some of the memory that comes next. */
-WORD void ask_ahead(farann_ahead *ahead) {
-    enum { LINE = 64 }; /* bytes of a cache line */
-    for (int64_t i = 0; i < ahead->lines_a_step; i++) {
-        if (ahead->bytes[ahead->part] <= 0) {
-            if (ahead->part == FARANN_AHEAD_PARTS - 1) return;
-            ahead->part++;
-            continue;
-        }
-        FARANN_PREFETCH_FAR(ahead->from[ahead->part]);
-        ahead->from[ahead->part] += LINE;
-        ahead->bytes[ahead->part] -= LINE;
-    }
-}
-
 /* Bytes from one panel to the next. */
 WORD int64_t bytes_of_panel(const int held, int64_t groups) {
     return (held == WHOLE ? groups : (groups + 1) / 2) * FARANN_CODE_PANEL * FARANN_CODE_GROUP;

@@ -73,7 +73,7 @@ static void check_chains(const farann_kernels *kernels, const farann_coded_rows 
         if (t > 0 && t < count && chains && byte() % 2) chain[t] = -1;
         if (t >= count) farann_pass_thresholds_set(&few, t, &none);
     }
-    const farann_coded_tile some = {tile, &few, NULL, chains ? chain : NULL, count};
+    const farann_coded_tile some = {tile, &few, chains ? chain : NULL, count};
     kernels->begin();
     kernels->scan_codes_i8(scanned, upper, n_scanned, &some, lists);
     kernels->end();
@@ -100,9 +100,8 @@ static void scan(const farann_kernels *kernels, int upper) {
     uint32_t *tile = NEW(uint32_t, rounded(groups, kernels->tile_groups) * width);
     int64_t members[FARANN_MOST_TILE_QUERIES];
     farann_candidates lists[FARANN_MOST_TILE_QUERIES], one = candidates(room);
-    farann_ahead ahead = farann_ahead_of(&coded, 0, NULL, 0, 0, 1);
-    farann_coded_tile many = {tile, &all_bars, byte() % 2 ? &ahead : NULL, NULL, width};
-    farann_coded_tile single = {query_codes, &all_bars, NULL, NULL, 1};
+    farann_coded_tile many = {tile, &all_bars, NULL, width};
+    farann_coded_tile single = {query_codes, &all_bars, NULL, 1};
     for (int t = 0; t < width; t++) members[t] = t, lists[t] = candidates(room);
     kernels->gather_codes(query_codes, members, width, groups, tile);
     kernels->begin();
@@ -183,7 +182,7 @@ void codes(void) {
     coded = rows;
     for (int level = 0; level < n_levels; level++) {
         const farann_kernels *kernels = levels[level];
-        farann_coded_tile single = {query_codes, &all_bars, NULL, NULL, 1};
+        farann_coded_tile single = {query_codes, &all_bars, NULL, 1};
         if (kind == 3) { /* rows side by side, of any number */
             uint8_t *whole = NEW(uint8_t, n_rows *row_bytes);
             farann_candidates list = candidates(n_scanned);
