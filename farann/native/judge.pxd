@@ -36,6 +36,7 @@ cdef enum:  # rungs of a ladder of levels, from the fastest to the one that tell
 
 cdef struct Account:  # of a query, for the codes of one part
     int rung            # of the level that scores its next block
+    int back            # of the level that takes over where exact keys of all rows don't pay
     bint tries          # whether codes have another try in that block
     int64_t rows        # rows up to the last look
     double lost         # the cost of those that codes let pass, without those that always do

@@ -101,6 +101,7 @@ cdef class Judge:
         memset(self.accounts, 0, self.batch.n_queries * sizeof(Account))
         for i in range(self.batch.n_queries if self.leader is not None else 0):
             self.accounts[i].rung = self.leader.accounts[i].rung
+            self.accounts[i].back = self.leader.accounts[i].back
 
     cdef void begin_part(self) noexcept nogil:
         """Begin to count for the next part: the cost of rows before it is left out."""
@@ -149,16 +150,25 @@ cdef class Judge:
         return passed * LEAST_DEAR >= n and passed * cost >= self.extra * n
 
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil:
-        """A block is scored by a higher rung; so are the next ones if the query `stays` there."""
+        """A block is scored by a higher rung; so are the next ones if the query `stays` there.
+
+        It doesn't leave codes for float32 where their costs are counted: rows that are alike lie
+        together, so that one block tells little of others. What it cost counts at the next look.
+        """
+        cdef Account *account = &self.accounts[i]
+        cdef bint by_codes = self.counts and account.rung == CODES and not account.tries
         if rung == KEYS and self.goes_by_keys:
             self.ceilings.find(i)
+        if rung == FLOAT32 and by_codes:
+            return
         if stays and (self.goes_by_keys or rung < KEYS):
-            self.accounts[i].rung, self.accounts[i].tries = rung, False
+            account.back = CODES if by_codes else FLOAT32
+            account.rung, account.tries = rung, False
 
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil:
         """Switch a query back from exact keys if few of n rows came near its k-th key."""
         if self.accounts[i].rung == KEYS and few_of(self, 2 * near, n):
-            self.accounts[i].rung = FLOAT32
+            self.accounts[i].rung = self.accounts[i].back
 
     # ---- codes, by the cost of the rows that they let pass ----
 

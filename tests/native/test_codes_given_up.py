@@ -168,6 +168,24 @@ def test_codes_keep_a_block_of_which_some_rows_pass(metric: str) -> None:
     assert hits.stats.float_products == 0
 
 
+@pytest.mark.skipif("avx2" not in LEVELS, reason="at one level the counts are the same everywhere")
+@pytest.mark.parametrize("spread", [0.05, 0.1])
+def test_a_block_of_rows_that_are_alike_tells_little_of_others(spread: float) -> None:
+    """In partitions these lie together: all pass for a query that they are furthest from."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.standard_normal((60, 16)), 1000, axis=0)
+    rows = (rows + spread * rng.standard_normal(rows.shape)).astype(np.float32)
+    queries = rng.standard_normal((60, 16)).astype(np.float32)
+    index = index_of(rows, "cosine", cells=60).build()
+    inside.store.use_level(index, "avx2")
+    expected, floats = reference.furthest(queries, rows, 10, "cosine"), 0
+    for at in range(0, 60, 10):
+        hits = index.search_furthest(queries[at:at + 10], threads=1, return_stats=True)
+        assert_same(hits, reference.Found(expected.scores[at:at + 10], expected.ids[at:at + 10]))
+        floats += hits.stats.float_products
+    assert floats < 0.03 * 60 * rows.size
+
+
 def test_long_rows_pass_at_first() -> None:
     """Codes have another try when the rows scanned have doubled: then few rows pass."""
     rng = np.random.default_rng(1)  # of other seeds fewer queries are hard to serve at first
