@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "mutants"
-COPIED = ("farann", "src_c", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+COPIED = ("farann", "src_c", "tests", "docs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 MOST_SECONDS = 1800  # of one run of tests: a defect may never end
 GOLDEN = ["tests/golden_answers.py", "--seeds", "0", "8"]
 # By module; others are run by tests/native.
