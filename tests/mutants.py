@@ -23,8 +23,10 @@ COPY = ROOT / "build" / "mutants"
 COPIED = ("farann", "src_c", "tests", "docs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 MOST_SECONDS = 1800  # of one run of tests: a defect may never end
 GOLDEN = ["tests/golden_answers.py", "--seeds", "0", "8"]
-# By module; others are run by tests/native.
+# Folders by module; others are tested by tests/native.
 TESTS = {
+    "kernels": "tests/native tests/runtime", "platform": "tests/native tests/runtime",
+    "watch": "tests/tuning",
     "sets": "tests/diverse", "greedy": "tests/diverse", "picks": "tests/diverse",
     "single": "tests/search", "snapshot": "tests/search", "sources": "tests/search",
     "probing": "tests/tuning", "guard": "tests/tuning", "measuring": "tests/tuning",
@@ -91,7 +93,7 @@ def compiles() -> bool:
 def passes(path: str) -> bool:
     """Whether golden answers and the tests of a module pass."""
     return run(*GOLDEN) and run("-m", "pytest", "-q", "-x", "-n", "2", "-p", "no:cacheprovider",
-                                TESTS.get(Path(path).stem, "tests/native"))
+                                *TESTS.get(Path(path).stem, "tests/native").split())
 
 
 def survives(mutant: Mutant) -> bool | None:

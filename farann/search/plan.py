@@ -134,8 +134,9 @@ def _keep(question: Question, did: SearchStats, table: Measured | None, rule: St
             and (n <= singles.MOST_LONG
                  or did.code_products + did.float_products < singles.KEPT_WORK)
             and singles.stays_alone(did, isa)):
-        if recall is not None and singles.is_exact(store, k, recall, n):
-            recall = None
+        if recall is not None and (singles.is_exact(store, k, recall, n)
+                                   or singles.finds_too_little(store, k, recall, n)):
+            recall, guard, rule = None, None, EXACT
         singles.keep_batch(store, isa, k, n, recall, table, guard, rule)
 
 

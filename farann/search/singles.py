@@ -48,7 +48,7 @@ def go_one_by_one(store: Store, k: int, n: int, threads: int, recall: float | No
     if n > MOST_ONE_BY_ONE:
         return False
     work, usual = store.n_slots * store.dim, None
-    if recall is not None:
+    if recall is not None and not finds_too_little(store, k, recall, 1):
         usual = store.work_shares.get(_kind(store, k, recall))
     if usual is not None:
         most, together, work = MOST_ONE_BY_ONE, 0, int(work * usual)
@@ -169,6 +169,8 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
     if plain and recall is not None and is_exact(store, k, recall, len(queries)):
         recall = None
     answer = _batch(live, store, queries, k, recall) if plain and len(queries) else None
+    if answer is None and plain and recall is not None and len(queries):
+        answer = _passed_over(live, store, queries, k, recall)
     if answer is not None or not len(queries) or not go_one_by_one(
             store, k, len(queries), live.n_threads, recall):
         return answer
@@ -185,6 +187,12 @@ def is_exact(store: Store, k: int, recall: float, n: int) -> bool:
     """Whether n queries are known to be answered exactly, as no effort finds as much for less."""
     made = store.rules.get((k, recall, n < FEW_QUERIES, True))
     return made is not None and made[1] is None and made[0] is store.tunings.by_k.get(k)
+
+
+def finds_too_little(store: Store, k: int, recall: float, n: int) -> bool:
+    """Whether the watch has n queries answered exactly, as those before found too little."""
+    rule = store.rules.get((k, recall, n < FEW_QUERIES, True), (None, None))[1]
+    return rule is not None and rule.watch is not None and rule.watch.left < 0
 
 
 def _one_by_one(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: float | None,
@@ -231,6 +239,22 @@ def _batch(live: Live, store: Store, queries: Float32Array, k: int,
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
         note_work(store, k, did, recall)
     return found
+
+
+def _passed_over(live: Live, store: Store, queries: Float32Array, k: int,
+                 recall: float) -> Answer | None:
+    """The exact answer to a batch that the watch doesn't compare while too little is found."""
+    n, table = len(queries), store.tunings.by_k.get(k)
+    made, rule = store.rules.get((k, recall, n < FEW_QUERIES, True), (None, None))
+    if (table is None or made is not table or rule is None or rule.watch is None
+            or store.n_coded is not None or not rule.watch.passes_over_all(n)):
+        return None
+    answer = _batch(live, store, queries, k, None)
+    if answer is None or table.guard is None:
+        return None
+    rule.watch.compared(n)
+    table.guard.note(0, n)
+    return *answer[:2], (*answer[2], n)
 
 
 def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,

@@ -173,8 +173,8 @@ def test_codes_keep_a_block_of_which_some_rows_pass(metric: str) -> None:
 def test_a_block_of_rows_that_are_alike_tells_little_of_others(spread: float) -> None:
     """In partitions these lie together: all pass for a query that they are furthest from."""
     rng = np.random.default_rng(0)
-    rows = np.repeat(rng.standard_normal((60, 16)), 1000, axis=0)
-    rows = (rows + spread * rng.standard_normal(rows.shape)).astype(np.float32)
+    centers = np.repeat(rng.standard_normal((60, 16)), 1000, axis=0)
+    rows = (centers + spread * rng.standard_normal(centers.shape)).astype(np.float32)
     queries = rng.standard_normal((60, 16)).astype(np.float32)
     index = index_of(rows, "cosine", cells=60).build()
     inside.store.use_level(index, "avx2")

@@ -271,6 +271,29 @@ class TestCells:
             assert scanned(populations(1000, 9))[1] <= 500
             assert scanned(populations(1000, 10))[1] <= 20
 
+    @pytest.mark.filterwarnings("ignore::farann.RecallWarning")
+    @pytest.mark.parametrize("batch", [6, 20])
+    def test_small_batches_that_are_not_compared(self, cells: farann.Index, batch: int,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are answered by the exact search that is kept, and counted as others."""
+        other = otherwise(cells, 10)
+        for some in np.split(populations(200 * batch, 7, 1.0), 200):
+            other.search_furthest(some, recall=0.95)
+        queries, kept = populations(80 * batch, 8, 1.0), list[Any]()
+        expected = cells.search_furthest(queries).ids
+        again: Any = inside.search.singles.again
+
+        def noted(*args: Any) -> Any:
+            kept.append(again(*args))
+            return kept[-1]
+
+        monkeypatch.setattr(inside.search.singles, "again", noted)
+        for at in range(0, len(queries), batch):
+            hits = other.search_furthest(queries[at : at + batch], recall=0.95, return_stats=True)
+            assert hits.stats.queries == hits.stats.queries_guarded == batch
+            assert np.array_equal(hits.ids, expected[at : at + batch])
+        assert 30 <= sum(answer is not None for answer in kept) < 80  # others are compared
+
 
 class TestWhatIsLate:
     """By the positions of what is found, in numpy."""
