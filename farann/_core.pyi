@@ -164,6 +164,7 @@ class SingleSearch:
                  negates: bool = False) -> None: ...
     most: Final[int]
     watch: Final[Watch | None]
+    gives_codes_up: Final[bool]
     def search(self, queries: object, within: Filter | None = None) -> (
         tuple[Int64Array, Float32Array, tuple[int, ...]]
         | tuple[Int64Array, Float32Array, tuple[int, ...], list[tuple[int, bool]]] | tuple[()]

@@ -28,6 +28,11 @@ cdef enum Outcome:
     PASSED_OVER  # too little is found, and the watch compares others
     ANSWERED
 
+cdef enum Beginning:
+    BY_CODES
+    BY_NORMS
+    AS_IN_MEMORY
+
 cdef object ndarray = np.ndarray
 cdef object new_array = np.empty
 cdef object FLOAT32 = np.dtype(np.float32)
@@ -39,8 +44,9 @@ cdef class SingleSearch:
     from batches of up to `most` queries at once.
 
     Tasks are kept from one query to the next. Any number of threads may search at once. Exact
-    searches begin with codes or in float32. Where that serves query after query badly, most of the
-    next ones begin with the other: a count of queries decides that, and answers are the same.
+    searches begin with codes or in float32, and there in the order of norms. Where that serves
+    query after query badly, most of the next ones begin with the other, or in the order of memory:
+    a count of queries decides that, and answers are the same.
 
     The filter is one for all queries alike. `plan` is what the caller made the plan of, to tell
     later whether that still holds. Queries that are unlike the sample of a guard aren't searched
@@ -61,8 +67,9 @@ cdef class SingleSearch:
     cdef readonly object plan
     cdef object collect, costs, rule, results_of_one
     cdef bint holds_gil
-    cdef list idle, idle_without_codes
+    cdef list idle    # tasks by `Beginning`
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
+    cdef Pause order  # of the order of norms in float32, where searches left it
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
                  Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None,
@@ -77,16 +84,22 @@ cdef class SingleSearch:
         self.approximate, self.watch, self.model = rule.approximate, rule.watch, rule.model
         self.results_of_one = (k,)
         self.holds_gil = most * (filter.n_rows * snapshot.dim + k) < HOLDS_GIL
-        self.idle, self.idle_without_codes = [], []
+        self.idle = [[], [], []]
         self.float32_below = 0.0 if rule.approximate else float32_below
 
-    cdef Task new_task(self, bint by_codes):
+    @property
+    def gives_codes_up(self):
+        """Whether the next search begins in float32, as codes served badly."""
+        return self.float32_below == 0.0 and self.other.left != 0
+
+    cdef Task new_task(self, Beginning beginning):
         # Any query will do, as long as it has a direction.
         first = np.ones((self.most, self.snapshot.dim), np.float32)
         collector = Collector(self.k) if self.collect is None else self.collect()
         return Task(self.snapshot, self.filter, first, 0, self.most, collector, self.nearest,
-                    self.rule, costs=self.costs, by_codes=by_codes,
-                    tells_late=self.watch is not None, model=self.model, negates=self.negates)
+                    self.rule, costs=self.costs, by_codes=beginning == BY_CODES,
+                    by_norm=beginning == BY_NORMS, tells_late=self.watch is not None,
+                    model=self.model, negates=self.negates)
 
     def search(self, queries, Filter within=None):
         """Find the rows for a float32 array (n, dim), or (dim,) of a single query: where `most` is
@@ -157,19 +170,21 @@ cdef class SingleSearch:
     cdef Outcome some(self, const float *queries, int64_t n, int64_t n_checked, Filter within,
                       float *scores, int64_t *ids, float *told, int64_t *counts) except *:
         """Search for some queries at once by a task that is idle, or new; count what it does."""
-        cdef bint first, by_codes
+        cdef bint first
+        cdef Beginning beginning = BY_CODES
         cdef list idle
         cdef Task task = None
         cdef Outcome outcome
         # Without a GIL threads would take one task.
         with cython.critical_section(self):
             first = within is not None or not rests(&self.other)
-            by_codes = first == (self.float32_below == 0.0)
-            idle = self.idle if by_codes else self.idle_without_codes
+            if first != (self.float32_below == 0.0):
+                beginning = AS_IN_MEMORY if within is None and rests(&self.order) else BY_NORMS
+            idle = self.idle[beginning]
             if idle:
                 task = idle.pop()
         if task is None:
-            task = self.new_task(by_codes)
+            task = self.new_task(beginning)
         cdef QueryBatch batch = task.batch
         if within is not None:
             batch.take_filter(within)
@@ -186,10 +201,13 @@ cdef class SingleSearch:
         with cython.critical_section(self):
             if len(idle) < MOST_IDLE:
                 idle.append(task)
-            if (first and outcome == ANSWERED and not self.approximate and within is None
+            if (outcome == ANSWERED and not self.approximate and within is None
                     and uses(SINGLE_JUDGE)):
-                note(&self.other, (task.gave_up if self.most == 1 else task.lost) if by_codes
-                     else batch.bytes_read > self.float32_below)
+                if first:
+                    note(&self.other, (task.gave_up if self.most == 1 else task.lost)
+                         if beginning == BY_CODES else batch.bytes_read > self.float32_below)
+                if beginning == BY_NORMS:
+                    note(&self.order, task.leaves)
         return outcome
 
     cdef bint note(self, Outcome outcome, const float *told, int64_t n) except *:

@@ -116,7 +116,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     usual = None if work_shares is None else work_shares.get(of_kind)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     pays = pay(n)
-    least = _least_shared(snapshot, n, by_codes=approximate or pays)
+    least = _least_shared(snapshot, n, by_codes=approximate or (pays and not trials.pauses))
     threads, by_rows, fewest = _shared(usual, n, work, threads, least)
     few = approximate and rule.rows != ALL_ROWS
     long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
@@ -154,9 +154,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool) -> float:
     """Multiply-adds of n queries below which threads cost more than they save."""
     costs = COSTS[snapshot.isa]
-    if n < _SHARED_FOR:
-        return least_shared_by_few(snapshot.codes is not None)
     by_codes = by_codes and snapshot.codes is not None
+    if n < _SHARED_FOR:
+        return least_shared_by_few(by_codes)
     return LEAST_SHARED / (costs.code_product if by_codes else costs.float_product)
 
 

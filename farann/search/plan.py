@@ -125,7 +125,7 @@ def _keep(question: Question, did: SearchStats, table: Measured | None, rule: St
     recall, isa = None if limits is None else limits.recall, question.view.exact.isa
     lacking, single = _lacks_table(question), (rule, guard)
     if n == 1 or (1 < n <= singles.MOST_ONE_BY_ONE and singles.go_one_by_one(
-            store, k, n, question.threads, recall)):
+            store, isa, k, n, question.threads, recall)):
         if n > 1 and limits is not None:
             single = _rule_for(question.of(np.arange(1)), limits)
         singles.keep(store, isa, k, recall, singles.Lacking(table) if lacking else table,

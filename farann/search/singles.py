@@ -41,7 +41,8 @@ class Lacking(NamedTuple):
     table: Measured | None  # one that no longer holds
 
 
-def go_one_by_one(store: Store, k: int, n: int, threads: int, recall: float | None = None) -> bool:
+def go_one_by_one(store: Store, isa: str, k: int, n: int, threads: int,
+                  recall: float | None = None) -> bool:
     """Whether a few queries take less time one by one than as a batch."""
     from farann.runtime import batches
 
@@ -55,9 +56,16 @@ def go_one_by_one(store: Store, k: int, n: int, threads: int, recall: float | No
     else:  # they are exact, or not yet known
         most, together = _MOST_EXACT, KEPT_WORK
         work = batches.expected(work, store.work_shares.get(_kind(store, k)))
-    alone = threads == 1 or n * work < least_shared_by_few(store.codes is not None)
+    alone = threads == 1 or n * work < _least_shared(store, isa, k)
     return n <= most and (
         n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < together)))
+
+
+def _least_shared(store: Store, isa: str, k: int) -> float:
+    """Multiply-adds of few exact queries below which they stay on one thread."""
+    single = store.singles.get((isa, k, None))
+    return least_shared_by_few(store.codes is not None and not (
+        single is not None and single.gives_codes_up))
 
 
 def _kind(store: Store, k: int, recall: float | None = None) -> tuple[int, ...]:
@@ -172,7 +180,7 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
     if answer is None and plain and recall is not None and len(queries):
         answer = _passed_over(live, store, queries, k, recall)
     if answer is not None or not len(queries) or not go_one_by_one(
-            store, k, len(queries), live.n_threads, recall):
+            store, live.isa, k, len(queries), live.n_threads, recall):
         return answer
     answer = _one_by_one(live, store, queries, k, recall, allowed, per_group)
     if plain and answer is not None:
@@ -210,6 +218,9 @@ def _one_by_one(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall
         lacking = isinstance(single.plan, Lacking) and single.plan.table is table
         if not lacking:
             return None
+    if (single.gives_codes_up and live.n_threads > 1
+            and store.n_slots * store.dim >= _least_shared(store, live.isa, k)):
+        return None  # threads share it
     found = single.search(queries)
     if not found:
         return None

@@ -227,8 +227,9 @@ KERNEL(void) NAME(best_scores_f32)(const float *panels, int64_t n_rows, int64_t 
 
 /* ---- rows as they are, row after row, for one query ---- */
 
-/* Floats of a cache line, and the least distance, in floats, at which rows are prefetched. */
-enum { LINE = 16, FAR_AHEAD = 1024 };
+/* Floats of a cache line, and the least distance, in floats, at which rows are prefetched: with half
+   of it, or into L2, a query took 1.05 to 1.15 times as long (AMD EPYC, Zen 5). */
+enum { LINE = 16, FAR_AHEAD = 2048 };
 
 /* Sums for `normalized` rows, for centered rows, and for centered rows without |y|^2. */
 enum row_sums { SUMS_AS_THEY_ARE, SUMS_CENTERED, SUMS_OF_PRODUCTS };
@@ -273,7 +274,7 @@ WORD void score_four(const enum row_sums sums, const int are_short, const float 
     for (; !are_short && j + F32_LANES <= dim; j += F32_LANES) {
         const f32v c = f32_load(center + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++) {
-            if ((j - head) % LINE == 0) FARANN_PREFETCH_FAR(row[r] + j + ahead);
+            if ((j - head) % LINE == 0) FARANN_PREFETCH(row[r] + j + ahead);
             score_step(sums, f32_load(row[r] + j), c, w, &product[r], &square[r]);
         }
     }
@@ -285,7 +286,7 @@ WORD void score_four(const enum row_sums sums, const int are_short, const float 
     } else if (are_short || j < dim) {
         const f32v c = f32_load(center + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++) {
-            FARANN_PREFETCH_FAR(row[r] + j + ahead);
+            FARANN_PREFETCH(row[r] + j + ahead);
             score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
         }
     }

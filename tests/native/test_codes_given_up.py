@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import inside
 import numpy as np
@@ -184,6 +185,51 @@ def test_a_block_of_rows_that_are_alike_tells_little_of_others(spread: float) ->
         assert_same(hits, reference.Found(expected.scores[at:at + 10], expected.ids[at:at + 10]))
         floats += hits.stats.float_products
     assert floats < 0.03 * 60 * rows.size
+
+
+def strong_axes(n: int) -> tuple[Float32, Float32]:
+    """Rows whose largest axes say least of their products: codes and norms serve no query."""
+    rng, scale = np.random.default_rng(0), np.geomspace(2, 0.05, 64)
+    return ((rng.standard_normal((n, 64)) * scale).astype(np.float32),
+            (rng.standard_normal((60, 64)) * scale[::-1]).astype(np.float32))
+
+
+def test_single_queries_leave_the_order_of_norms() -> None:
+    """Where it ended none of the last scans, the next ones read rows in the order of memory."""
+    rows, queries = strong_axes(20_000)
+    expected, blocks = reference.furthest(queries, rows, 10, "dot"), list[list[int]]()
+    for codes in ("int8", "float32"):
+        index = index_of(rows, "dot", codes=codes, threads=1).build()
+        done = [index.search_furthest(query, return_stats=True) for query in queries]
+        assert_same(farann.Hits(np.stack([hits.ids for hits in done]),
+                                np.stack([hits.scores for hits in done])), expected)
+        blocks.append([hits.stats.blocks_scanned for hits in done])
+    if inside.runtime.row_costs(1, 64, index.isa) != (0.0,) * 6:
+        assert blocks[0].count(blocks[1][0]) > 30
+
+
+def test_threads_share_what_is_read_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few queries then read four times the bytes of codes."""
+    rows, queries = strong_axes(20_000)
+    expected = reference.furthest(queries, rows, 10, "dot")
+    few = reference.Found(expected.scores[:3], expected.ids[:3])
+    again: Any = inside.search.singles.again
+    monkeypatch.setattr(inside.settings, "small_work_of_few", 4_000_000)
+    monkeypatch.setattr(inside.search.singles, "KEPT_WORK", 0)
+    for threads in (1, 2):
+        index, alone = index_of(rows, "dot", threads=threads).build(), list[bool]()
+
+        def noted(*args: Any, alone: list[bool] = alone) -> Any:
+            answer = again(*args)
+            alone.append(answer is not None)
+            return answer
+
+        monkeypatch.setattr(inside.search.singles, "again", noted)
+        for i in range(60):
+            assert_same(index.search_furthest(queries[:3]), few)
+            assert np.array_equal(index.search_furthest(queries[i]).ids, expected.ids[i])
+        share, given_up = np.mean(alone[60:]), inside.runtime.row_costs(1, 64, index.isa)[0] > 0.0
+        assert share < 0.2 if threads == 2 and given_up else share > 0.9
 
 
 def test_long_rows_pass_at_first() -> None:
