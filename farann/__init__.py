@@ -45,8 +45,7 @@ __all__ = [
     "Diameter", "Filter", "FormatError", "Hits", "Index", "Pairs", "RangeHits", "RecallWarning",
     "SearchStats", "Selection", "Spaced", "Tuning", "Verification", "__version__", "isa_levels",
     "merge", "pairs_within", "search_furthest", "search_mmr", "search_nearest", "select_diverse",
-    "select_spaced", "verify",
-]
+    "select_spaced", "verify"]
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
 _LAZY_NAMES = {
@@ -57,8 +56,7 @@ _LAZY_NAMES = {
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
     "pairs_within": "one_off", "search_furthest": "one_off", "search_mmr": "one_off",
     "search_nearest": "one_off", "select_diverse": "one_off", "select_spaced": "one_off",
-    "verify": "oracle",
-}
+    "verify": "oracle"}
 _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 
 if not TYPE_CHECKING:  # which would take any name for one that there is

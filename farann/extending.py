@@ -34,8 +34,7 @@ __all__ = [
     "inside", "joined", "loaded_beside", "missing_at", "n_left_out", "next_mmr", "numbers_of",
     "options_of", "private_folder", "read_bytes", "read_file", "replacing", "rows_of", "rows_that",
     "rows_there", "rows_within", "sample_of", "saved_beside", "scores_of", "to_labels", "to_sets",
-    "told", "write_bytes", "write_file",
-]
+    "told", "write_bytes", "write_file"]
 
 
 def options_of(index: Index) -> dict[str, Any]:

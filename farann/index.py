@@ -367,9 +367,8 @@ class Index(metaclass=Hinted):
         return self
 
     @hinted
-    def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
-             recall: float = 0.95, *, nearest: bool = False,
-             progress: Progress = False) -> Tuning:
+    def tune(self, queries: npt.ArrayLike | None = None, k: int = 10, recall: float = 0.95, *,
+             nearest: bool = False, progress: Progress = False) -> Tuning:
         """Measure recall and cost by effort, for ``search_furthest(..., recall=)``.
 
         The next `build` measures again, with the same queries. Files keep tables.
@@ -406,8 +405,7 @@ class Index(metaclass=Hinted):
 
     # ---- searches ----
 
-    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds",
-                   "return_stats", "per_group")
+    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds", "return_stats", "per_group")
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Ids | None = None, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
@@ -660,7 +658,7 @@ class Index(metaclass=Hinted):
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
         Hits(ids=[[1, 2]], scores=[[4., 2.]])
         """
-        return diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget, seconds,
+        return diverse.furthest_from(self._live, sets, k, ids, (recall, epsilon, budget, seconds),
                                      Filtering(exclude, allowed, groups, outside_groups, per_group),
                                      threads, return_keys, return_stats)
 
@@ -724,11 +722,10 @@ class Index(metaclass=Hinted):
         >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
         array([2, 1])
         """
-        return diverse.contrast(
-            self._live, (likes, like_ids), (dislikes, dislike_ids), k, weight, likes_by,
-            (recall, epsilon, budget, seconds),
-            Filtering(exclude, allowed, groups, outside_groups, per_group), threads, return_keys,
-            return_stats)
+        filtering = Filtering(exclude, allowed, groups, outside_groups, per_group)
+        return diverse.contrast(self._live, (likes, like_ids), (dislikes, dislike_ids), k, weight,
+                                likes_by, (recall, epsilon, budget, seconds), filtering, threads,
+                                return_keys, return_stats)
 
     @hinted
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
@@ -781,10 +778,10 @@ class Index(metaclass=Hinted):
     @hinted
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
-                       leave_out: float = 0.0,
-                       exclude: Exclude | None = None, allowed: Allowed | None = None,
-                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
-                       threads: int | None = None, progress: Progress = False) -> Selection:
+                       leave_out: float = 0.0, exclude: Exclude | None = None,
+                       allowed: Allowed | None = None, groups: LabelsLike | None = None,
+                       outside_groups: LabelsLike | None = None, threads: int | None = None,
+                       progress: Progress = False) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
         Each pick is the row furthest from all picks before by float64 keys, then the smaller id
@@ -838,9 +835,9 @@ class Index(metaclass=Hinted):
         >>> index.select_diverse(3, start=0)
         Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
-        return diverse.select(self._live, k, start, first, radius, per_group, leave_out,
-                              Filtering(exclude, allowed, groups, outside_groups), threads,
-                              progress)
+        filtering = Filtering(exclude, allowed, groups, outside_groups)
+        return diverse.select(self._live, k, start, first, radius, per_group, leave_out, filtering,
+                              threads, progress)
 
     @hinted
     def select_spaced(self, scores: npt.ArrayLike, k: int | None = None, *,
@@ -927,9 +924,8 @@ class Index(metaclass=Hinted):
         array([[0, 2],
                [1, 3]])
         """
-        return diverse.pairs_within(self._live, radius, limit,
-                                    Filtering(exclude, allowed, groups, outside_groups), threads,
-                                    progress)
+        filtering = Filtering(exclude, allowed, groups, outside_groups)
+        return diverse.pairs_within(self._live, radius, limit, filtering, threads, progress)
 
     @hinted
     def diameter(self, *, exclude: Exclude | None = None, allowed: Allowed | None = None,
@@ -1034,9 +1030,8 @@ class Index(metaclass=Hinted):
         >>> index.furthest_graph(k=1).ids.ravel()
         array([2, 2, 1])
         """
-        return diverse.furthest_graph(
-            self._live, k, as_sparse, Filtering(exclude, allowed, groups, outside_groups), threads,
-            progress)
+        filtering = Filtering(exclude, allowed, groups, outside_groups)
+        return diverse.furthest_graph(self._live, k, as_sparse, filtering, threads, progress)
 
     # ---- rows by their ids, filters ----
 

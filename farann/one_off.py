@@ -136,9 +136,8 @@ def select_spaced(rows: npt.ArrayLike, scores: npt.ArrayLike, k: int | None = No
                   metric: Metric = "l2", *, radius: float | None = None,
                   weight: float | None = None, exclude: Exclude | None = None,
                   allowed: Allowed | None = None, row_groups: LabelsLike | None = None,
-                  per_group: int | None = None,
-                  threads: int | None = None, progress: Progress = False,
-                  return_dropped: bool = False) -> Spaced:
+                  per_group: int | None = None, threads: int | None = None,
+                  progress: Progress = False, return_dropped: bool = False) -> Spaced:
     """Choose the best-scored rows of which no two are nearer than a radius, without an index.
 
     Arguments are those of `Index.select_spaced` and `search_furthest`.

@@ -14,8 +14,7 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 
 _SHOWN_LINES = 20  # most lines of a table in a notebook
-# Fields that are there when they are asked for.
-_OPTIONAL = ("keys", "stats", "groups", "dropped", "keepers")
+_OPTIONAL = ("keys", "stats", "groups", "dropped", "keepers")  # there when they are asked for
 _SHOWN_VALUES = 60  # most values of an array that a repr has without leaving some out
 
 
@@ -430,8 +429,7 @@ def share_found(answers: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
 # ---- merging ----
 
 
-def merge(parts: Sequence[Found], k: int | None = None, *,
-          per_group: int | None = None) -> Found:
+def merge(parts: Sequence[Found], k: int | None = None, *, per_group: int | None = None) -> Found:
     """Merge the answers of several indexes to the same queries.
 
     The answer has the bits of a search of one index with the rows of all parts, if the parts are

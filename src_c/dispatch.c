@@ -10,19 +10,15 @@
 enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8, VEX_VNNI = 16 };
 enum { NEON = 1, DOT_PRODUCTS = 2, MIXED_PRODUCTS = 4 };
 
-extern const farann_kernels farann_kernels_scalar;
+/* Not all of these are compiled in. */
+extern const farann_kernels farann_kernels_scalar, farann_kernels_avx2, farann_kernels_avx512,
+    farann_kernels_avxvnni, farann_kernels_avx512vnni, farann_kernels_amx, farann_kernels_neon,
+    farann_kernels_dotprod, farann_kernels_i8mm;
 
 #if FARANN_X86_64
-extern const farann_kernels farann_kernels_avx2;
-extern const farann_kernels farann_kernels_avx512;
-extern const farann_kernels farann_kernels_avx512vnni;
-#if FARANN_HAS_AVX_VNNI
-extern const farann_kernels farann_kernels_avxvnni;
-#endif
 #if FARANN_HAS_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
-extern const farann_kernels farann_kernels_amx;
 
 /* Linux gives a process the tiles' registers, 8 kB a thread, when it asks; it may ask again. */
 static int may_use_tiles(void) {
@@ -80,12 +76,6 @@ static int features(void) {
     return found | VNNI | TILES;
 }
 #elif FARANN_AARCH64
-extern const farann_kernels farann_kernels_neon;
-#if FARANN_HAS_ARM_DOT
-extern const farann_kernels farann_kernels_dotprod;
-extern const farann_kernels farann_kernels_i8mm;
-#endif
-
 /* The features beside NEON, which is always there, as each system reports them. */
 #if FARANN_HAS_ARM_DOT && defined(__linux__)
 #include <sys/auxv.h>

@@ -56,12 +56,7 @@ enum { FARANN_MOST_TILE_QUERIES = 16 };
  * and its score is (H * step + origin + sign * b) / w.
  */
 typedef struct {
-    float threshold;
-    float square;
-    float low_nibble_norm;
-    float offset;
-    float step;
-    float origin;
+    float threshold, square, low_nibble_norm, offset, step, origin;
 } farann_pass_threshold;
 
 /* The pass thresholds of a tile's queries, and the sign of |y|^2 in their keys. */
@@ -97,8 +92,7 @@ typedef struct {
     double near; /* less than `least`, also if a product with a norm and a quotient are rounded */
     double least;
     double last_id;
-    int64_t n_near;
-    int64_t count;
+    int64_t n_near, count;
     double *keys;
     int64_t *rows;
 } farann_key_threshold;
@@ -108,21 +102,13 @@ typedef struct {
  * the smallest id of each panel.
  */
 typedef struct {
-    double *rows;
-    double *norms;
-    double *ids;
-    double *first_ids;
+    double *rows, *norms, *ids, *first_ids;
     int64_t dim;
     /* The columns to sum for a tile of queries: those of lane i (i, i + 8, ...) are numbers
        lanes[i] to lanes[i + 1] of the list. */
     int64_t *columns;
     int64_t lanes[9];
 } farann_key_panels;
-
-/* Compares exact keys of packed rows; see farann_kernels. */
-typedef void farann_scan_keys(const farann_key_panels *panels, int64_t first, int64_t n,
-                              const double *queries, double sign, int count,
-                              farann_key_threshold *bars);
 
 /* Scores coded rows; see farann_kernels. */
 typedef void farann_scan_codes(const farann_coded_rows *rows, int high_alone, int64_t n,
@@ -136,7 +122,6 @@ typedef struct {
     int key_rows;     /* the same for exact keys */
     int key_queries;
     int code_queries; /* and for codes */
-    int step_rows;    /* rows that a scan takes at once for these */
     int tile_groups;  /* a tile of codes has room for a multiple of this many groups */
     int few_tiles;    /* above this number of tiles, nibbles are joined before a block is scanned */
     int largest_code; /* of queries, in magnitude, at most: the dot products of bytes limit it */
@@ -165,7 +150,9 @@ typedef struct {
      * key_queries queries, coordinate j of which is at [j * key_queries], the first `count` of them
      * with bars. The keys have the same bits as those of keys_f64. One function a metric.
      */
-    farann_scan_keys *scan_keys_f64[3];
+    void (*scan_keys_f64[3])(const farann_key_panels *panels, int64_t first, int64_t n,
+                             const double *queries, double sign, int count,
+                             farann_key_threshold *bars);
 
     /*
      * Pack n rows as panels: y = x * r - center, with r = 1 or, for `normalized` rows, 1 / |x|.

@@ -75,9 +75,7 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
  * times its inverse scale, in these units and rounded up.
  */
 typedef struct {
-    double residual;
-    double length;
-    double low_nibble_norm;
+    double residual, length, low_nibble_norm;
     double norm;    /* |z|, with what is outside the axes */
     double outside; /* what is outside them, and the same times the inverse scale */
     double outside_length;

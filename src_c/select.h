@@ -14,8 +14,7 @@ typedef struct {
 /* The `capacity` largest scores that were seen, best first. */
 typedef struct {
     float *scores;
-    int64_t capacity;
-    int64_t count;
+    int64_t capacity, count;
 } farann_best_scores;
 
 /* A row with its exact key, sign applied so that larger is better. */
@@ -27,8 +26,7 @@ typedef struct {
 /* The best `capacity` entries seen: a heap with the worst on top. */
 typedef struct {
     farann_entry *entries;
-    int64_t capacity;
-    int64_t count;
+    int64_t capacity, count;
 } farann_topk;
 
 /*

@@ -30,17 +30,7 @@ from farann.cli.ids import (
 )
 from farann.cli.parts import Parts, fingerprint_of
 from farann.cli.streams import printable
-from farann.cli.terminal import (
-    STREAM,
-    blaming,
-    counted,
-    files_of_arguments,
-    is_shown,
-    note,
-    option_of,
-    say,
-    size,
-)
+from farann.cli.terminal import STREAM, blaming, counted, is_shown, note, option_of, say, size
 from farann.contract.checks import to_float, to_int, to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
@@ -315,16 +305,14 @@ def info(arguments: argparse.Namespace) -> None:
     ids = np.empty(0, np.int64) if strings else index.ids
     groups = None if index._live.store is None else index._live.store.groups
     facts: dict[str, Any] = {
-        "file": str(arguments.index),
-        "file_bytes": os.path.getsize(arguments.index),
+        "file": str(arguments.index), "file_bytes": os.path.getsize(arguments.index),
         "verified": arguments.verify,
         **{key: stats[key] for key in (
             "rows", "removed", "added", "dim", "metric", "dtype", "codes", "keep_vectors",
             "codes_recall", "built", "bytes")},
         "smallest_id": int(ids.min()) if len(ids) else None,
         "largest_id": int(ids.max()) if len(ids) else None,
-        "groups": 0 if groups is None else len(groups),
-    }
+        "groups": 0 if groups is None else len(groups)}
     if arguments.json:
         _print_json(facts)
         return
@@ -333,9 +321,7 @@ def info(arguments: argparse.Namespace) -> None:
         "rows": f"{facts['rows']:,}",
         "changes": f"{facts['added']:,} added and {facts['removed']:,} removed since the build"
                    if facts["built"] and (facts["added"] or facts["removed"]) else "none",
-        "dimension": facts["dim"],
-        "metric": facts["metric"],
-        "numbers": facts["dtype"],
+        "dimension": facts["dim"], "metric": facts["metric"], "numbers": facts["dtype"],
         "codes": facts["codes"],
         "vectors": "kept" if facts["keep_vectors"] else (
             "dropped" if facts["codes_recall"] is None
@@ -345,8 +331,7 @@ def info(arguments: argparse.Namespace) -> None:
         "file": size(facts["file_bytes"]),
         "memory": parts or "none",
         "built": "yes" if facts["built"] else "no, the first search does it",
-        "checked": "every byte" if arguments.verify else "the structure (--verify checks all)",
-    }
+        "checked": "every byte" if arguments.verify else "the structure (--verify checks all)"}
     terminal.print_facts(arguments.index, lines)
 
 
@@ -438,7 +423,8 @@ def groundtruth(arguments: argparse.Namespace) -> None:
     n, allowed = source.rows, _read(arguments, "allowed", False)
     lists = None if arguments.exclude is None else read_lists(
         arguments.exclude, n, arguments.max_bytes, False)
-    files = {name: files_of(file) for name, file in files_of_arguments(arguments).items()}
+    files = {name: files_of(file)
+             for name, file in terminal.files_of_arguments(arguments).items()}
     parts = Parts(output, fingerprint_of(
         (path for some in files.values() for path, _ in some if path.is_file()),
         [k, index.metric, arguments.nearest, arguments.ids, QUERIES_A_CALL,
@@ -554,7 +540,7 @@ def _check_output(path: Path, arguments: argparse.Namespace, *inputs: Path, what
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")
     if path.exists():
         require_regular(path)
-        names = [split_name(file)[0] for file in files_of_arguments(arguments).values()]
+        names = [split_name(file)[0] for file in terminal.files_of_arguments(arguments).values()]
         if any(source.exists() and path.samefile(source) for source in (*inputs, *names)):
             raise ValueError(f"{path}: this would overwrite a file that is read")
 

@@ -71,9 +71,8 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
 
     Ids are in the index of a frame of pandas, in the first column if it has no name or is called
     id, ids or index, beside lists of numbers in any column of that name, or else in the only column
-    of words. `named`: the column of
-    ids by request, `labels`: that of groups. `keep`: the first column is a coordinate, and
-    ids are row numbers. `choose`: ids are looked for.
+    of words. `named`: the column of ids by request, `labels`: that of groups. `keep`: the first
+    column is a coordinate, and ids are row numbers. `choose`: ids are looked for.
     """
     path, name = file
     kinds = kinds_of(path)

@@ -35,8 +35,7 @@ _WORDS = {
     "select_spaced": "farann select --scores", "pairs_within": "farann pairs",
     "max_bytes= or --max-bytes": "--max-bytes",
     "give them to add, as groups=": "give them to farann build, as --groups",
-    "tune(queries)": "farann tune --queries", "build(queries)": "farann build --queries",
-}
+    "tune(queries)": "farann tune --queries", "build(queries)": "farann build --queries"}
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:

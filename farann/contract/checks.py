@@ -18,16 +18,14 @@ from farann._types import Float32Array, Float64Array, Int64Array, Progress, Rng,
 MOST_DIM = 1 << 24
 # Most results of a call whose k is above the number of rows: 192 MiB of scores and ids.
 MOST_PADDED = 1 << 24
-# Most threads: more than any machine has CPUs; each takes memory.
-MOST_THREADS = 4096
+MOST_THREADS = 4096  # most threads: more than any machine has CPUs; each takes memory
 # Largest seed: the largest `secrets.randbits(128)`, which numpy recommends as a seed.
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
 # Other libraries' names of the metrics, only where scores are the same.
 _METRIC_ALIASES = {
     "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
-    "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
-}
+    "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine"}
 # Distances that are a metric here of changed rows.
 _CHANGED_METRICS = {
     "angular": "the arccosine of 'cosine'", "hamming": "the square of 'l2' between 0/1 rows",
@@ -35,16 +33,13 @@ _CHANGED_METRICS = {
     "haversine": "'cosine' of unit vectors", "sqeuclidean": "the square of 'l2'",
     "correlation": "1 - 'cosine' of rows less their means",
     "tanimoto": "searched for by 'dot', rows of each number of bits apart",
-    "jaccard": "searched for by 'dot', rows of each number of bits apart",
-}
+    "jaccard": "searched for by 'dot', rows of each number of bits apart"}
 # The argument for ids of rows in the place of vectors.
 _BY_ID = {"queries": "ids", "sets": "ids", "likes": "like_ids", "dislikes": "dislike_ids"}
-# Most characters of a value in an error message.
-_MOST_SHOWN = 100
+_MOST_SHOWN = 100  # most characters of a value in an error message
 # DLPack devices whose memory the CPU reads: its own, and memory pinned for CUDA or ROCm.
 _CPU_DEVICES = (1, 3, 11)
-# Objects of an array that are looked at to tell whether it holds rows.
-_LOOKED_AT = 16
+_LOOKED_AT = 16  # objects of an array that are looked at to tell whether it holds rows
 
 
 def shown(value: Any) -> str:

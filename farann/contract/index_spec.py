@@ -46,9 +46,7 @@ class MetricTraits(NamedTuple):
 
 _ALL = {traits.name: traits for traits in (
     MetricTraits("l2", adds_squared_norm=True, scale_free=False, larger_is_further=True),
-    MetricTraits("dot"),
-    MetricTraits("cosine", normalized=True),
-)}
+    MetricTraits("dot"), MetricTraits("cosine", normalized=True))}
 assert tuple(_ALL) == _core.METRICS
 
 

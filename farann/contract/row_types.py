@@ -20,8 +20,7 @@ from farann.contract.checks import plain_numbers
 STORED: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32), "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(np.uint16), "uint8": np.dtype(np.uint8), "int8": np.dtype(np.int8)}
-# Numbers that are converted at a time.
-_NUMBERS_AT_ONCE = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 20  # numbers that are converted at a time
 # Bytes of a cache line. Vector loads from rows that don't begin at one straddle two.
 _LINE = 64
 

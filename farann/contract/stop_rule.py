@@ -11,8 +11,7 @@ from farann.contract import checks
 if TYPE_CHECKING:
     from farann._core import KeyModel, Watch
 
-# More rows than any layout has.
-ALL_ROWS = 2**62
+ALL_ROWS = 2**62  # more rows than any layout has
 
 
 class StopRule(NamedTuple):

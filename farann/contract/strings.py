@@ -11,12 +11,9 @@ import numpy.typing as npt
 from farann._types import Int64Array, UInt8Array
 from farann.contract.checks import shown, to_array
 
-# Most bytes of an id.
-MOST_ID_BYTES = 65_535
-# Bytes of padding behind all strings, so that they can be read in words.
-SPARE = 8
-# Bytes of strings that are copied at a time: each takes 16 more meanwhile.
-_BYTES_AT_ONCE = 1 << 17
+MOST_ID_BYTES = 65_535  # most bytes of an id
+SPARE = 8  # bytes of padding behind all strings, so that they can be read in words
+_BYTES_AT_ONCE = 1 << 17  # bytes of strings that are copied at a time: each takes 16 more meanwhile
 # Lists in lists that ids may be in: questions, sets, ids. Python ends recursion at 1000.
 _DEEPEST = 3
 

@@ -16,7 +16,6 @@ from farann.demo.page import say
 
 FIRST = 5  # films that count as the first of a person's
 LEAST = 2 * FIRST  # films held back of a person whose first ones are counted
-PEOPLE = 6  # whose films are shown
 SHARES = (0.7, 0.3)  # to train on, and to look at
 BOTH, ALONE = "likes and dislikes", "likes alone"
 

@@ -128,7 +128,6 @@ def write(path: Path, title: str, about: str, sections: Iterable[str]) -> None:
 
     values: dict[str, Any] = {
         "title": escape(title), "about": escape(about), "body": "\n".join(sections),
-        "version": __version__,
-    }
+        "version": __version__}
     with replacing(path) as stream:
         stream.write(_PAGE.substitute(values).encode())

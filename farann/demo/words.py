@@ -31,8 +31,7 @@ TIMES = 4  # of each, of which the first one warms up, and the best counts
 METRIC_MEANINGS = {
     "cosine": "smallest first, vectors that point the other way",
     "dot": "smallest first, vectors that point the other way and are long",
-    "l2": "largest distance first",
-}
+    "l2": "largest distance first"}
 
 Array = NDArray[Any]
 Search = Callable[[Array], NDArray[np.int64]]
@@ -40,7 +39,6 @@ Search = Callable[[Array], NDArray[np.int64]]
 
 def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     """Show the words, on a page too, and tell whether all answers agree with numpy in float64.
-
     `queries`: words to look up, instead of a few of the demo's own; ValueError for one that is not
     among them.
     """
@@ -61,8 +59,7 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
         f"Different rows among the {trials['l2'].total:,} answers to {BATCH} other queries:",
         f"{distinct}.",
         "Odd tokens are no mistake. The vectors of rare words are mostly chance, some",
-        "are very long, and l2 finds the same few far-out ones whatever is asked.",
-    ]
+        "are very long, and l2 finds the same few far-out ones whatever is asked."]
     right, lines = verdict(trials)
     say("", *oddness, "", *_report(trials, index.isa, len(words.rows)), "", *lines, sep="\n")
     head = ["time a query", *(f"{name}, {how}" for how in ("a batch", "one by one")

@@ -31,8 +31,7 @@ _MOST_VALUE = 1e200  # of a score or weight: sums and products with distances st
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 
-def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
-                  epsilon: float | None, budget: int | None, seconds: float | None,
+def furthest_from(live: Live, sets: Any, k: int, ids: Any, limited: tuple[Any, ...],
                   filtering: Filtering, threads: int | None, return_keys: bool,
                   return_stats: bool) -> Hits:
     """The k rows furthest from the nearest member of each set."""
@@ -47,8 +46,8 @@ def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
         store = laid_out(live)
         members = member_sets.of_ids(store, "ids", ids)
         filtering = filtering._replace(own=members.own(), store=store)
-    return _of_sets(live, members, k, (recall, epsilon, budget, seconds), filtering, threads,
-                    return_keys, return_stats, member_sets.search)
+    return _of_sets(live, members, k, limited, filtering, threads, return_keys, return_stats,
+                    member_sets.search)
 
 
 def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: int, weight: Any,
@@ -115,8 +114,7 @@ _SCALES: dict[str, Callable[[Float64Array], Float64Array]] = {
     "unit": lambda scores: (scores / 2.0 - scores.min() / 2.0) / (
         (scores.max() / 2.0 - scores.min() / 2.0) or 1.0),
     "ranks": lambda scores: (np.searchsorted(np.sort(scores), scores) / max(len(scores) - 1, 1)),
-    "as given": lambda scores: scores,
-}
+    "as given": lambda scores: scores}
 
 
 def scores_of(scores: Scores) -> list[Mapping[Any, float]]:
@@ -133,8 +131,7 @@ def _scored(store: Store | None, scores: Mapping[Any, float],
             scale: str) -> tuple[Int64Array, Float64Array]:
     """Slots of the ids that have scores, and these on a scale."""
     slots = asked_ids.known_slots(store, list(scores), "scores")
-    values = checks.to_one_each("scores", list(scores.values()), len(slots),
-                                "a number for each id")
+    values = checks.to_one_each("scores", [*scores.values()], len(slots), "a number for each id")
     if not np.isfinite(values).all():
         raise ValueError(f"scores: expected finite numbers, got {values[~np.isfinite(values)][0]}")
     return slots, _SCALES[scale](values) if len(values) else values

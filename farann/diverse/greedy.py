@@ -21,10 +21,8 @@ from farann.runtime.progress import told
 from farann.store.asked_ids import known_slots
 from farann.store.store import Store
 
-# Rows that are added up at a time.
-_ROWS_AT_ONCE = 8_192
-# Picks of one step; Ctrl+C ends a selection between steps.
-_PICKS_AT_ONCE = 256
+_ROWS_AT_ONCE = 8_192  # rows that are added up at a time
+_PICKS_AT_ONCE = 256  # picks of one step; Ctrl+C ends a selection between steps
 # Rows, at most, whose mean is the center of float32 scores: it need only be near the rows.
 _CENTER_SAMPLE = 128
 # Multiply-adds up to which a selection runs on the calling thread: switching threads takes longer.

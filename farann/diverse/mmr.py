@@ -30,10 +30,8 @@ from farann.store.store import Store
 # _FIRST_POOL: rows of the first pool; _GROWTH: factor to the next larger one.
 # _SMALL_SHARE: where a pool would hold over 1/8 of the rows, all rows are taken.
 _FIRST_POOL, _GROWTH, _SMALL_SHARE = 128, 8, 8
-# Error bound of float64 arithmetic, relative to norms.
-_FLOAT64_ERROR = 1e-13
-# Rows that are read at a time to find the largest norm.
-_NORMS_AT_ONCE = 65_536
+_FLOAT64_ERROR = 1e-13  # error bound of float64 arithmetic, relative to norms
+_NORMS_AT_ONCE = 65_536  # rows that are read at a time to find the largest norm
 # _MOST_ABOVE: least room, in rows, of a search above a guessed floor.
 # _GUESS_OFF: error bound of the guess in float32, relative to norms.
 _MOST_ABOVE, _GUESS_OFF = 8192, 1e-5

@@ -107,8 +107,7 @@ def read_bytes(data: bytes | bytearray | memoryview) -> Content:
 
 def length_of(header: bytes) -> int:
     """The bytes of content that a header of a file says there are."""
-    length: int = _HEADER.unpack_from(header)[3]
-    return length
+    return int(_HEADER.unpack_from(header)[3])
 
 
 def is_current(header: bytes) -> bool:
@@ -118,8 +117,7 @@ def is_current(header: bytes) -> bool:
 
 def checksum_of(data: bytes) -> int:
     """The checksum in the header of what `write_bytes` returned: that of all checksums in it."""
-    checksum: int = _CHECKSUM.unpack_from(data, _HEADER.size)[0]
-    return checksum
+    return int(_CHECKSUM.unpack_from(data, _HEADER.size)[0])
 
 
 def verify_file(path: str | os.PathLike[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,13 +203,9 @@ def _with_groups(groups: Groups, arrays: Arrays, n_new: int) -> Groups:
     if isinstance(names, Labels):
         names = _longer("groups", names, arrays)
     elif "groups.labels" in arrays:
-        labels = section(arrays, "groups.labels", np.int64, (None,))
-        if (names.slots_of(labels, None) >= 0).any() or len(set(labels.tolist())) < len(labels):
-            raise FormatError("section 'groups.labels': a label comes twice")
-        names = names.grown(labels)
+        names = index_file.with_integers(names, arrays)
     numbers = section(arrays, "groups.numbers", np.int32, (n_new,))
-    if numbers.min() < 0 or numbers.max() >= len(names):
-        raise FormatError("section 'groups.numbers': there is no group with such a number")
+    index_file.check_groups(numbers, names)
     return groups.longer(names, numbers)
 
 
@@ -230,12 +225,5 @@ def _with_runs(store: Store, common: Any, arrays: Arrays, count: int) -> Added:
     if base is None or store.n_coded is not None or (
             type(common) is not int or not 0 <= common <= len(before.runs)):
         raise FormatError("'runs' are not those of an index")
-    codes, ends = index_file.added_codes_from(arrays, base, store.spec)
-    try:
-        added = before._replace(runs=before.runs[:common]).with_runs(
-            codes, ends, store.n_base, count - store.n_base)
-        assert added.codes is not None
-        added.codes.made(partial(_core.Codes, in_runs=True), count, store.dim)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the codes of added rows are not those of these rows: {error}") from None
-    return added
+    return index_file.with_runs(before._replace(runs=before.runs[:common]), arrays, base, store,
+                                count)

@@ -89,8 +89,7 @@ def begin(header: bytes) -> Place:
 
 
 def _content_length(header: bytes) -> int:
-    length: int = _FRAME_HEADER.unpack_from(header)[2]
-    return length
+    return int(_FRAME_HEADER.unpack_from(header)[2])
 
 
 def _read_at(stream: Stream, at: int, n: int) -> bytes:

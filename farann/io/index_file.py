@@ -285,17 +285,27 @@ def _groups_from(arrays: Arrays, count: int) -> Groups | None:
     numbers = section(arrays, "groups.numbers", np.int32, (count,))
     names: Labels | IdMap | None = None
     if "groups.labels" in arrays:
-        labels = section(arrays, "groups.labels", np.int64, (None,))
-        if len(distinct(labels)) < len(labels):
-            raise FormatError("section 'groups.labels': a label comes twice")
-        names = IdMap().grown(labels)
+        names = with_integers(IdMap(), arrays)
     elif "groups.bytes" in arrays:
         names = labels_from("groups", arrays, None, True)
     if names is None:
         raise FormatError("the labels of groups are missing")
-    if count and not (numbers.min() >= 0 and numbers.max() < len(names)):
-        raise FormatError("section 'groups.numbers': there is no group with such a number")
+    check_groups(numbers, names)
     return Groups(names, numbers, count)
+def with_integers(names: IdMap, arrays: Arrays) -> IdMap:
+    """Labels of groups that are integers, with those of a file."""
+    labels = section(arrays, "groups.labels", np.int64, (None,))
+    if (names.slots_of(labels, None) >= 0).any() or len(distinct(labels)) < len(labels):
+        raise FormatError("section 'groups.labels': a label comes twice")
+    return names.grown(labels)
+
+
+def check_groups(numbers: Int32Array, names: Labels | IdMap) -> None:
+    """Refuse numbers of groups that have no label."""
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(names)):
+        raise FormatError("section 'groups.numbers': there is no group with such a number")
+
+
 
 
 def _layout_of(of: str, arrays: Arrays, count: int, n_coded: int, dim: int,
@@ -338,24 +348,24 @@ def _added_from(arrays: Arrays, store: Store) -> Added | None:
     waiting = np.arange(len(store.tail), dtype=np.int64)
     if not _has(arrays, "added"):
         return Added(waiting=waiting) if len(waiting) else None
-    codes, ends = added_codes_from(arrays, base, store.spec)
+    return with_runs(Added(), arrays, base, store, store.n_slots)
+
+
+def with_runs(before: Added, arrays: Arrays, base: CodeArrays, store: Store, count: int) -> Added:
+    """Codes of the added rows of a store that is to have `count` slots, with the runs of a file."""
+    ends, names = section(arrays, "added.ends", np.int64, (None,)), own(base, store.spec)
+    if names != {name[6:] for name in arrays if name.startswith("added.")} - {"ends"}:
+        raise FormatError("the codes of added rows are not as those of the others")
+    codes = replace(CodeArrays.from_sections("added", {
+        **arrays, "added.signs": base.signs, "added.outliers": np.empty(0, np.int64)}),
+        **shared(base))
     try:
-        added = Added().with_runs(codes, ends, store.n_base, len(store.tail))
-        codes.made(partial(_core.Codes, in_runs=True), store.n_slots, store.dim)
+        added = before.with_runs(codes, ends, store.n_base, count - store.n_base)
+        assert added.codes is not None
+        added.codes.made(partial(_core.Codes, in_runs=True), count, store.dim)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the codes of added rows are not those of these rows: {error}") from None
     return added
-
-
-def added_codes_from(arrays: Arrays, base: CodeArrays,
-                     spec: IndexSpec) -> tuple[CodeArrays, Int64Array]:
-    """Codes of added rows, run after run, and where each run ends."""
-    ends, names = section(arrays, "added.ends", np.int64, (None,)), own(base, spec)
-    if names != {name[6:] for name in arrays if name.startswith("added.")} - {"ends"}:
-        raise FormatError("the codes of added rows are not as those of the others")
-    codes = CodeArrays.from_sections("added", {
-        **arrays, "added.signs": base.signs, "added.outliers": np.empty(0, np.int64)})
-    return replace(codes, **shared(base)), ends
 
 
 def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:

@@ -16,15 +16,7 @@ import numpy as np
 
 from farann.contract.arrow import is_number, kind_of, rows_of_lists
 from farann.io.files import open_regular
-from farann.io.vector_content import (
-    Array,
-    Content,
-    Fault,
-    Wanted,
-    check_size,
-    optional_package,
-    slices,
-)
+from farann.io.vector_content import Array, Content, Fault, Wanted, check_size, optional_package
 
 # Numbers of filters in HDF5, all others of which compress, too.
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
@@ -62,7 +54,7 @@ def look_at_hdf5(wanted: Wanted) -> Content:
         with h5py.File(path, "r") as file:
             data = look_at(file, name)
             _check_chunks(name, data, limit)
-            yield from slices(data, shape[0])(step)
+            yield from (data[start : start + step] for start in range(0, shape[0], step))
 
     return Content(shape, dtype, read)
 

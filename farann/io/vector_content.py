@@ -85,11 +85,6 @@ def check_size(size: int, limit: int, what: str = "numbers") -> None:
         raise TooLarge(f"expected at most {limit} bytes of {what} once unpacked, got {size}")
 
 
-def slices(array: Any, n: int) -> Reader:
-    """Reads rows of an object by slices."""
-    return lambda step: (array[start : start + step] for start in range(0, n, step))
-
-
 def optional_package(module: str, path_or_suffix: Path | str) -> Any:
     """Import an optional package, or say how to get it."""
     try:

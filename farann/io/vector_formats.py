@@ -24,16 +24,7 @@ from farann.contract.checks import to_int
 from farann.io import optional_formats as optional
 from farann.io import text
 from farann.io.files import require_regular
-from farann.io.vector_content import (
-    Array,
-    Content,
-    Fault,
-    TooLarge,
-    Wanted,
-    check_size,
-    naming,
-    slices,
-)
+from farann.io.vector_content import Array, Content, Fault, TooLarge, Wanted, check_size, naming
 
 
 class Format(NamedTuple):
@@ -132,8 +123,9 @@ MAX_HEADER = 1 << 14  # bytes of an .npy header; numpy takes 10,000 and what is 
 def _look_npy(wanted: Wanted) -> Content:
     with np.errstate(over="raise"):  # in the size of an impossible shape
         array = npy.open_memmap(wanted.path, mode="r")
-    read = slices(array, array.shape[0] if array.ndim else 0)
-    return Content(array.shape, array.dtype, read, array)
+    n = array.shape[0] if array.ndim else 0
+    return Content(array.shape, array.dtype, lambda step: (
+        array[start : start + step] for start in range(0, n, step)), array)
 
 
 def _write_npy(stream: IO[bytes], array: Array, name: str | None) -> None:
@@ -245,15 +237,9 @@ _HDF5 = Format(optional.look_at_hdf5, optional.write_hdf5, named=True)
 FORMATS: dict[str, Format] = {
     ".npy": Format(_look_npy, _write_npy, named=False),
     ".npz": Format(_look_npz, _write_npz, named=True),
-    ".fvecs": _vecs("<f4"),
-    ".ivecs": _vecs("<i4"),
-    ".bvecs": _vecs("u1"),
+    ".fvecs": _vecs("<f4"), ".ivecs": _vecs("<i4"), ".bvecs": _vecs("u1"),
     ".parquet": Format(optional.look_at_parquet, optional.write_parquet, named=True,
                        kinds=optional.kinds_of_parquet, columns=optional.columns_of_parquet,
                        frame_index=optional.index_of_parquet),
-    ".hdf5": _HDF5,
-    ".h5": _HDF5,
-    ".jsonl": _JSON_LINES,
-    ".ndjson": _JSON_LINES,
-    **{suffix: _text(separator) for suffix, separator in text.SEPARATORS.items()},
-}
+    ".hdf5": _HDF5, ".h5": _HDF5, ".jsonl": _JSON_LINES, ".ndjson": _JSON_LINES,
+    **{suffix: _text(separator) for suffix, separator in text.SEPARATORS.items()}}

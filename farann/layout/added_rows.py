@@ -23,8 +23,7 @@ from farann.layout.coding import Sizes
 from farann.quantize.records import CodeArrays
 from farann.runtime.process import ieee_arithmetic
 
-# Least rows that are coded together; fewer are scanned as quickly in float32.
-LEAST_RUN = 256
+LEAST_RUN = 256  # least rows that are coded together; fewer are scanned as quickly in float32
 _FAN = 8  # runs of 256 * 8**i rows or more are on level i; 8 runs of a level are merged into one
 # Largest coordinate of a coded row, as a multiple of the base's largest: the error bound of all
 # codes grows with it.

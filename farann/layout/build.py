@@ -13,26 +13,10 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import IndexSpec
-from farann.layout import coding
-from farann.layout.coding import (
-    ORDER_K,
-    Builder,
-    Coding,
-    RowLengths,
-    answering,
-    key_bounds,
-    whole_panels,
-)
+from farann.layout import coding, sampling
+from farann.layout.coding import Builder, Coding, RowLengths, answering, key_bounds, whole_panels
 from farann.layout.partitions import Sums, describe, number_of_partitions
-from farann.layout.sampling import (
-    MeanQueryDirection,
-    cost_model_of,
-    mean_query_of,
-    pca_filter_for,
-    sample_queries,
-    transform_for,
-    typical,
-)
+from farann.layout.sampling import MeanQueryDirection
 from farann.quantize.kmeans import Space, labels_of, means_of
 from farann.quantize.records import Layout, Origins, PartitionArrays
 from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, shape_of
@@ -46,8 +30,7 @@ from farann.tuning.measure import Answered, answered, costs_by_recall
 
 # Sample queries up to which answers come from float32 rows: coding the rows would take longer.
 _MANY_QUERIES = 512
-# k of the sample queries' answers.
-_SAMPLE_K = 10
+_SAMPLE_K = 10  # k of the sample queries' answers
 # Recalls at which layouts with and without partitions are compared.
 _JUDGED_RECALLS = (0.9, 0.95, 0.99)
 _SLOWER = 1.05  # most cost with partitions at any of these recalls, as a multiple of that without
@@ -58,10 +41,8 @@ _FLOAT32, _WHOLE_CODES = range(2)  # level 2 are high nibbles, where codes have 
 _SINGLES_SAMPLED = 8  # queries by which a level is chosen, at most: that takes 3 % of a build
 # Float32 replaces codes, and whole codes replace high nibbles, below this share of their cost.
 _CHEAPER = 0.9
-# Rows that answer many queries are sorted by scale within groups of 128.
-_HUBS_A_PART = 128
-# Without vectors: steps per octave that scales are rounded to.
-WEIGHT_STEPS = 32
+_HUBS_A_PART = 128  # rows that answer many queries are sorted by scale within groups of 128
+WEIGHT_STEPS = 32  # without vectors: steps per octave that scales are rounded to
 # Without vectors, with 4-bit codes: the 1/256 of the rows that answer most queries keep vectors.
 _ROWS_A_VECTOR = 256
 # Without vectors: below this dimension 8-bit codes keep the rows' order, to save 4 bytes a row.
@@ -91,7 +72,7 @@ class _Task(NamedTuple):
     spec: IndexSpec
     query_sample: Float32Array
     query_vectors: Float64Array  # of the sample
-    long_answers: Int64Array  # slots of the ORDER_K best rows of each sample query
+    long_answers: Int64Array  # slots of the `coding.ORDER_K` best rows of each sample query
     pca_filter: Projection | None = None
     shape: Float64Array | None = None
     nearest: bool = False
@@ -158,20 +139,20 @@ def _measured(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
               few: bool) -> _Task | Made:
     """Measure rows for a layout; or code them at once, where nothing is to be chosen."""
     n = len(rows)
-    query_sample = sample_queries(rows, spec.seed, queries)
+    query_sample = sampling.sample_queries(rows, spec.seed, queries)
     query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
     # No PCA axes for coarse codes, which are rounded for likely queries instead, nor without
     # vectors: the part of rows outside the axes would be lost.
     sample = None
     if spec.vectors and not spec.width.is_coarse and not few:
-        sample, query_sample, query_vectors = typical(
+        sample, query_sample, query_vectors = sampling.typical(
             rows, center, spec.metric.normalized, query_sample, query_vectors)
     with told("choosing a transform", 0 if few else 1, progress) as advance:
-        transform = transform_for(rows, spec.seed, sample, query_vectors)
+        transform = sampling.transform_for(rows, spec.seed, sample, query_vectors)
         advance(1)
     lengths = mean_query = None
     if sample is not None:
-        mean_query = mean_query_of(query_vectors, spec.metric)
+        mean_query = sampling.mean_query_of(query_vectors, spec.metric)
         lengths = RowLengths(n, center, spec.metric.normalized,
                              mean_query and mean_query.direction,
                              spec.metric.adds_squared_norm and not nearest)
@@ -206,7 +187,7 @@ def _long_answers(builder: Builder, queries: Float32Array, nearest: bool) -> Int
                                                   "coding rows for a sample of queries"))
         layout = Layout(rough.lay_out(whole_panels(builder.by_size(builder.coded))))
     with told("answering a sample of queries", 1, builder.progress) as advance:
-        answers = builder.answers(queries, ORDER_K, nearest, layout)
+        answers = builder.answers(queries, nearest=nearest, layout=layout)
         advance(1)
     return answers  # codes are laid out anew, and the old ones must not take memory meanwhile
 
@@ -286,9 +267,10 @@ def _looking_first(task: _Task, sample: Float64Array | None,
         task = task._replace(shape=shape_of(extents.transform.rows(task.query_vectors)))
     elif sample is not None:
         assert lengths is not None
-        cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_vectors,
-                                   task.answers[:, -1], sample, task.nearest)
-        pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
+        cost_model = sampling.cost_model_of(
+            builder.rows, builder.center, spec.metric, task.query_vectors, task.answers[:, -1],
+            sample, task.nearest)
+        pca_filter = sampling.pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
         bounds_pay, mean_query = cost_model.key_bounds_pay(mean_query)
         task = task._replace(
             pca_filter=pca_filter, bounds_pay=bounds_pay, mean_query=mean_query,

@@ -14,19 +14,9 @@ from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowA
 from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout.sampling import MeanQueryDirection, along_and_across
+from farann.quantize import scalar
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, Origins, empty_halves
-from farann.quantize.scalar import (
-    Coarse,
-    CodedBlock,
-    Extents,
-    bounds_from,
-    centered,
-    each_block,
-    largest_of_panels,
-    parts_of,
-    places_of,
-    sample_of,
-)
+from farann.quantize.scalar import Coarse, CodedBlock, Extents, centered, each_block, parts_of
 from farann.quantize.transform import Projection
 from farann.runtime import batches, paging
 
@@ -222,11 +212,11 @@ class Builder(NamedTuple):
     def bounds(self, extremes: Float64Array) -> CodeBounds:
         """Bounds of codes, from the largest squares of `encode_rows`."""
         if self.extents.transform.pca_axes is None:
-            return bounds_from(extremes)
+            return scalar.bounds_from(extremes)
         transform = self.extents.transform
         outside = transform.outside_at_most if self.unlike else transform.outside
-        return bounds_from(extremes, outside(
-            sample_of(self.rows, self.center, self.metric.normalized)))
+        return scalar.bounds_from(extremes, outside(
+            scalar.sample_of(self.rows, self.center, self.metric.normalized)))
 
 
 def key_bounds(order: Int64Array, sizes: Sizes, direction: Projection | None = None,
@@ -235,12 +225,12 @@ def key_bounds(order: Int64Array, sizes: Sizes, direction: Projection | None = N
     direction. `by_square`: lengths are not centered, and rows have no negative numbers."""
     assert sizes.lengths is not None
     if by_square:
-        return {"max_square": largest_of_panels(sizes.lengths**2, order)}
-    most = largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
+        return {"max_square": scalar.largest_of_panels(sizes.lengths**2, order)}
+    most = scalar.largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
     bounds: dict[str, Any] = {"max_norm": most.astype(np.float32)}
     if direction is not None and sizes.along is not None:
         # Empty panels come last, and have no larger bounds than others.
-        most = largest_of_panels(sizes.along, order, sizes.along.min())
+        most = scalar.largest_of_panels(sizes.along, order, sizes.along.min())
         bounds.update(mean_query_direction=direction,
                       max_along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
     return bounds
@@ -256,9 +246,9 @@ class Coding:
                  rest_step: float = 0.0) -> None:
         self._builder, self._rest_step, extents = builder.ordered, rest_step, builder.extents
         n, n_places = len(builder.rows), len(order)
-        self._inv_scale = extents.inv_scale(largest_of_panels(extents.largest, order))
+        self._inv_scale = extents.inv_scale(scalar.largest_of_panels(extents.largest, order))
         self._order = order.astype(np.int32) if n <= MOST_ORDERED else order
-        self._places = places_of(order, n).astype(np.int32 if n_places < 2**31 else np.int64)
+        self._places = scalar.places_of(order, n).astype(np.int32 if n_places < 2**31 else np.int64)
         squared = builder.metric.adds_squared_norm
         # |z|^2 times the inverse scale, by position.
         self._squares = np.zeros(n_places, np.float32) if squared else None
@@ -320,8 +310,8 @@ class Coding:
             return False
         _, largest, rest = self._along
         # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
-        room = largest_of_panels(largest, self._order) * (1.0 + _UP32)
-        outside = largest_of_panels(rest, self._order)
+        room = scalar.largest_of_panels(largest, self._order) * (1.0 + _UP32)
+        outside = scalar.largest_of_panels(rest, self._order)
         longest = max(float(room.max()), 1e-6 * float(outside.max()), 1e-28)
         room = np.maximum(room, longest / _core.CODE_SPAN)
         if self._rest_step:

@@ -9,16 +9,9 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec, MetricTraits
-from farann.quantize import pca_filter
+from farann.quantize import pca_filter, transform
 from farann.quantize.scalar import LEAST_SAMPLE, centered, sample_of
-from farann.quantize.transform import (
-    MOST_DIRECTIONS,
-    Projection,
-    Transform,
-    directions,
-    directions_of,
-    rotation_signs,
-)
+from farann.quantize.transform import Projection, Transform, directions, directions_of
 from farann.runtime import paging
 
 # Multiply-adds that exact answers to sample queries may take: some seconds of one CPU.
@@ -114,7 +107,8 @@ def transform_for(rows: RowArray, seed: int, sample: Float64Array | None,
     (n, dim), pca_axes = rows.shape, None
     if sample is not None and n >= LEAST_SAMPLE and dim <= _MOST_TURNED:
         pca_axes = pca_axes_for(sample, directions_of(query_vectors), seed)
-    return Transform(rotation_signs(dim if pca_axes is None else len(pca_axes), seed), pca_axes)
+    signs = transform.rotation_signs(dim if pca_axes is None else len(pca_axes), seed)
+    return Transform(signs, pca_axes)
 
 
 def pca_axes_for(sample: Float64Array, queries: Float64Array, seed: int) -> Projection | None:
@@ -126,7 +120,7 @@ def pca_axes_for(sample: Float64Array, queries: Float64Array, seed: int) -> Proj
     # The mean square of products, which are about zero on average as rows are centered.
     squares = (sample.T @ sample) * (queries.T @ queries)
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(queries)))
-    numbers = np.arange(4, min(len(along), MOST_DIRECTIONS) + 1, 4)
+    numbers = np.arange(4, min(len(along), transform.MOST_DIRECTIONS) + 1, 4)
     for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
         if number > (1.0 - _LEAST_SAVED) * 4 * -(-dim // 4):
             break

@@ -14,8 +14,6 @@ cdef class IntegerKeys:
     cdef float *products  # of a block
     cdef float *squares
 
-    @staticmethod
-    cdef IntegerKeys of(QueryBatch batch, RowReader rows)
     cdef bint are_exact(self, int64_t i) noexcept nogil
     cdef bint may_be_exact(self) noexcept nogil
     cdef void find(self, int64_t i, const RowBlock *rows, int64_t n, double *keys) noexcept nogil
@@ -48,7 +46,7 @@ cdef class CeilingBound(Bound):
     cdef int64_t n_known    # queries that have one
 
     @staticmethod
-    cdef CeilingBound of(QueryBatch batch, IntegerKeys integer_keys)
+    cdef CeilingBound of(QueryBatch batch, RowReader rows)
     cdef void find(self, int64_t i) noexcept nogil
 
 

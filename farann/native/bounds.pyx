@@ -9,7 +9,7 @@ from libc.math cimport INFINITY, NAN, fabs, isnan, sqrt
 from libc.stdint cimport INT64_MAX
 
 from farann.native.kernels cimport *
-from farann.native.query_batch cimport CodedQuery, Query
+from farann.native.query_batch cimport CodedQuery, Query, reduced_key
 from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment
 
 cdef enum:
@@ -21,12 +21,6 @@ cdef enum:
 @cython.freelist(8)
 cdef class IntegerKeys:
     """Exact keys of a block of whole numbers for one query, in half the time of float64."""
-
-    @staticmethod
-    cdef IntegerKeys of(QueryBatch batch, RowReader rows):
-        cdef IntegerKeys self = IntegerKeys.__new__(IntegerKeys)
-        self.batch, self.rows = batch, rows
-        return self
 
     cdef bint are_exact(self, int64_t i) noexcept nogil:
         """Whether float32 holds all sums of a query exactly; if so there is memory for them."""
@@ -70,8 +64,7 @@ cdef class IntegerKeys:
 cdef bint make_room(IntegerKeys keys) noexcept nogil:
     cdef int64_t width = padded(keys.batch.dim), n = keys.batch.block_rows
     if keys.zeros == NULL:
-        keys.zeros = <float *>keys.batch.scratch.allocated(2 * width + 2 * n, sizeof(float),
-                                                           True)
+        keys.zeros = <float *>keys.batch.scratch.allocated(2 * width + 2 * n, sizeof(float), True)
         keys.batch.scratch.failed |= keys.zeros == NULL
         keys.vector = keys.zeros + width
         keys.products = keys.vector + width
@@ -209,9 +202,10 @@ cdef class CeilingBound(Bound):
     """
 
     @staticmethod
-    cdef CeilingBound of(QueryBatch batch, IntegerKeys integer_keys):
+    cdef CeilingBound of(QueryBatch batch, RowReader rows):
         cdef CeilingBound self = CeilingBound.__new__(CeilingBound)
-        self.batch, self.integer_keys = batch, integer_keys
+        self.batch, self.integer_keys = batch, IntegerKeys.__new__(IntegerKeys)
+        self.integer_keys.batch, self.integer_keys.rows = batch, rows
         self.ceilings = <double *>batch.scratch.allocate(batch.n_queries, sizeof(double))
         return self
 
@@ -227,7 +221,6 @@ cdef class CeilingBound(Bound):
     cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         cdef int64_t j, i, count = 0, first_id = -1
-        cdef const Query *query
         cdef const farann_entry *last
         if self.n_known == 0:
             return n
@@ -237,9 +230,7 @@ cdef class CeilingBound(Bound):
             count += 1
             if not self.ceilings[i] < INFINITY:
                 continue
-            query = &self.batch.queries[i]
-            last = collector.kth_near(
-                i, self.ceilings[i] * query.prepared.key_scale + query.prepared.key_offset)
+            last = collector.kth_near(i, reduced_key(&self.batch.queries[i], self.ceilings[i]))
             if last == NULL or last.key < self.ceilings[i]:
                 continue
             if first_id < 0:

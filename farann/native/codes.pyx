@@ -4,7 +4,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport INT64_MAX
 
-
 import numpy as np
 
 from farann.native.kernels import widened
@@ -285,15 +284,11 @@ cdef check_shapes(arrays, dict needed, dict optional):
 
 
 cdef const uint8_t *bytes_of(const uint8_t[:, ::1] array) noexcept:
-    if array is None:
-        return NULL
-    return &array[0, 0]
+    return &array[0, 0] if array is not None else NULL
 
 
 cdef const float *floats_of(const float[::1] array) noexcept:
-    if array is None:
-        return NULL
-    return &array[0]
+    return &array[0] if array is not None else NULL
 
 
 cdef take_norms(Codes codes, arrays, bint in_runs):
@@ -317,7 +312,9 @@ cdef take_norms(Codes codes, arrays, bint in_runs):
 
 
 cdef take_whole(Codes codes, arrays):
-    """Beside a PCA filter: codes of all coordinates."""
+    """Beside a PCA filter: codes of all coordinates; those of the first rows, which every query
+    scans, in panels, too."""
+    cdef int64_t n = min(whole_panels(HUB_ROWS), codes.n_positions)
     codes.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
                              codes.n_coded)
     if codes.bounds.rest_unit > 0.0 or (arrays.squares is None) != (arrays.whole_squares is None):
@@ -325,12 +322,6 @@ cdef take_whole(Codes codes, arrays):
     codes.refined = farann_coded_rows(
         NULL, NULL, bytes_of(arrays.whole), floats_of(arrays.whole_inv_scale), NULL,
         floats_of(arrays.whole_squares), codes.groups)
-    take_hubs(codes, arrays)
-
-
-cdef take_hubs(Codes codes, arrays):
-    """Copy the whole codes of the first rows into panels: every query scans these."""
-    cdef int64_t n = min(whole_panels(HUB_ROWS), codes.n_positions)
     weights = arrays.whole_inv_scale.reshape(-1, FARANN_CODE_PANEL)
     if (weights != weights[:, :1]).any():
         raise ValueError("whole codes of a panel must have one scale")

@@ -1,5 +1,5 @@
 from farann.native.kernels cimport *
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport Query, QueryBatch, reduced_key
 from farann.native.sources cimport RowReader
 
 cdef struct Answer:  # rows found by a query; its collector alone writes it
@@ -41,8 +41,7 @@ cdef class Collector:
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil
-    cdef void take_passed(self, int64_t i, int64_t before,
-                          const farann_block *where) noexcept nogil
+    cdef void take_passed(self, int64_t i, int64_t before, const farann_block *where) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
     cdef double kth_so_far(self, int64_t i) noexcept nogil
     cdef void rerank_all(self, int64_t i) noexcept nogil

@@ -10,7 +10,6 @@ from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY, NAN, fabs, nextafterf
 from libc.stdlib cimport free
 
-
 cdef enum:
     # Queries from which k/8 more rows are awaited before the best are selected again; those of
     # single queries may lie anywhere.
@@ -215,8 +214,7 @@ cdef class Collector:
         cdef const farann_entry *last = self.kth(i)
         if last == NULL:
             return best
-        key = (last.key * self.batch.queries[i].prepared.key_scale
-               + self.batch.queries[i].prepared.key_offset)
+        key = reduced_key(&self.batch.queries[i], last.key)
         return key if best == INFINITY else max(best, key)
 
     # ---- exact keys ----
@@ -259,11 +257,9 @@ cdef class Collector:
     @cython.final
     cdef void raise_to_kth(self, int64_t i) noexcept nogil:
         """Make the key of the k-th row, if there is one, the threshold."""
-        cdef const Query *query = &self.batch.queries[i]
         cdef const farann_entry *last = self.kth(i)
         if last != NULL:
-            self.raise_threshold(i, last.key * query.prepared.key_scale
-                                 + query.prepared.key_offset)
+            self.raise_threshold(i, reduced_key(&self.batch.queries[i], last.key))
 
     cdef absorb(self, int64_t i, list others):
         """Add what other collectors found for the same query in other rows; all have finished."""
@@ -393,9 +389,8 @@ cdef class RangeCollector(Collector):
     cdef void forget(self, int64_t i) noexcept nogil:
         cdef const Query *query = &self.batch.queries[i]
         Collector.forget(self, i)
-        self.raise_threshold(i, farann_key_at(self.batch.metric, self.batch.sign, self.radii[i],
-                                              query.prepared.query_norm)
-                             * query.prepared.key_scale + query.prepared.key_offset)
+        self.raise_threshold(i, reduced_key(query, farann_key_at(
+            self.batch.metric, self.batch.sign, self.radii[i], query.prepared.query_norm)))
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """Rows are not ranked: there is nothing to drop."""

@@ -252,10 +252,8 @@ cdef class Greedy:
     """
 
     cdef Snapshot snapshot
-    cdef Filter filter
     cdef Picks picks
     cdef Front front
-    cdef const farann_kernels *kernels
     cdef Scratch scratch
     cdef const int64_t *given_up
     cdef int64_t n_slots, n_left, first
@@ -294,8 +292,7 @@ cdef class Greedy:
         for i in range(first.shape[0]):
             if not 0 <= first[i] < snapshot.n_slots:
                 raise ValueError("first must be slots of the snapshot")
-        self.snapshot, self.filter, self.kernels = snapshot, filter, snapshot.kernels
-        self.n_slots, self.given_up = snapshot.n_slots, &NEVER
+        self.snapshot, self.n_slots, self.given_up = snapshot, n, &NEVER
         self.has_radius, self.radius = radius is not None, radius or 0.0
         self.picked_before, self.groups = -1, groups
         if groups is not None:
@@ -509,19 +506,18 @@ cdef class Greedy:
             self.in_parts(lacking)
         return 0
 
-    cdef int in_parts(self, int64_t pairs) except -1:
+    cdef in_parts(self, int64_t pairs):
         """Score pairs of rows and picks, in threads if there are many."""
         self.n_parts = len(self.blocks) if pairs * self.picks.dim >= WORTH_THREADS else 1
         if self.n_parts == 1:
             self.score_part(0)
         else:
             self.run_all([partial(self.score_part, i) for i in range(self.n_parts)], self.n_parts)
-        return 0
 
     def score_part(self, int64_t part, flag=None):
         """Score every n-th block of rows, of n parts, for the first pick or those that it lacks."""
         cdef OpenRows block = self.blocks[part]
-        cdef int64_t n = MOST_PACKED // self.kernels.panel_rows * self.kernels.panel_rows
+        cdef int64_t width = block.kernels.panel_rows, n = MOST_PACKED // width * width
         cdef int64_t start = part * n
         cdef uint64_t before
         with nogil:

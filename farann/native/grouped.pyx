@@ -37,8 +37,7 @@ cdef class GroupedCollector(Collector):
         if self.per_group < 1 or self.by_slot.shape[0] < self.batch.snapshot.n_slots:
             raise ValueError("each row must have a group, of which some rows may be found")
         self.capacity += 4 * k
-        entries = <farann_entry *>self.batch.scratch.allocate(
-            (2 * n + 1) * k, sizeof(farann_entry))
+        entries = <farann_entry *>self.batch.scratch.allocate((2 * n + 1) * k, sizeof(farann_entry))
         self.groups = <int32_t *>self.batch.scratch.allocate((2 * n + 1) * k, sizeof(int32_t))
         self.floors = <farann_topk *>self.batch.scratch.allocate(n + 1, sizeof(farann_topk))
         for i in range(n):

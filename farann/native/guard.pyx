@@ -50,13 +50,11 @@ cdef class Guard:
              CancelFlag flag=None):
         """Mark the queries start .. stop that are unlike the sample; return how many."""
         cdef int64_t at = start
-        cdef const int64_t *given_up = &NEVER
+        cdef const int64_t *given_up = &NEVER if flag is None else &flag.raised
         cdef uint64_t before
         if not (0 <= start <= stop <= queries.shape[0] and stop <= unlike.shape[0]
                 and queries.shape[1] == self.dim):
             raise ValueError("queries must be those of the dimension, with a mark for each")
-        if flag is not None:
-            given_up = &flag.raised
         with nogil:
             before = farann_arithmetic_begin()
             while at < stop and not farann_is_up(given_up):

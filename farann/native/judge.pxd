@@ -79,7 +79,6 @@ cdef class Judge:
     cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
                      int64_t reranked) noexcept nogil
     cdef bint lost(self, int64_t n_rows, bint in_order) noexcept nogil
-    cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil

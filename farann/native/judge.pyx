@@ -97,7 +97,8 @@ cdef class Judge:
         """Reset the state to that before the first row."""
         cdef int64_t i
         self.paid, self.coded = 0.0, 0
-        self.extra = extra_of(self, max(self.batch.n_queries // CLIMB_TOGETHER, <int64_t>1))
+        self.extra = row_cost(self, max(self.batch.n_queries // CLIMB_TOGETHER, <int64_t>1),
+                              self.cost_in_order)
         memset(self.accounts, 0, self.batch.n_queries * sizeof(Account))
         for i in range(self.batch.n_queries if self.leader is not None else 0):
             self.accounts[i].rung = self.leader.accounts[i].rung
@@ -139,10 +140,6 @@ cdef class Judge:
         if passed * SOME_PASS > n:
             self.ceilings.find(i)
         return not few_of(self, passed, n)
-
-    cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil:
-        """Whether the rows that passed cost too much in a block where codes have another try."""
-        return self.accounts[i].tries and self.dear(passed, n, narrows)
 
     cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil:
         """Whether n rows cost less in float32 than the codes of which so many pass."""
@@ -219,12 +216,13 @@ cdef class Judge:
         while n_float32 > 0 and n_float32 != shared:
             # The fewer queries share packed rows, the more does float32 cost each.
             shared, n_float32 = n_float32, 0
-            self.extra = extra_of(self, shared)
+            self.extra = row_cost(self, shared, self.cost_in_order)
             for j in range(n_members):
                 account = &self.accounts[members[j]]
                 n_float32 += account.rung == FLOAT32 or too_costly(account, self.extra, n, left)
         if n_float32 == 0:
-            self.extra = extra_of(self, max(n_members // CLIMB_TOGETHER, <int64_t>1))
+            self.extra = row_cost(self, max(n_members // CLIMB_TOGETHER, <int64_t>1),
+                                  self.cost_in_order)
         for j in range(n_members):
             account = &self.accounts[members[j]]
             lost += account.lost
@@ -266,12 +264,6 @@ cdef class Judge:
         return (order.n_within(at, members, n_members, self.collector)
                 * row_cost(self, n_members, self.cost_in_order)
                 <= n_members * left * row_cost(self, n_members, 0.0))
-
-
-cdef double extra_of(Judge judge, int64_t shared) noexcept nogil:
-    """What a row costs more in float32, in the order of codes, for each of some queries that share
-    it."""
-    return row_cost(judge, shared, judge.cost_in_order)
 
 
 cdef double row_cost(Judge judge, int64_t shared, double reading) noexcept nogil:

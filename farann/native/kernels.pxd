@@ -142,11 +142,12 @@ cdef extern from "kernels.h" nogil:
         FARANN_SCORE_GROUPS
         FARANN_CODE_PANEL
         FARANN_CODE_GROUP
+        FARANN_MOST_LEVELS
 
     ctypedef struct farann_kernels:
         const char *name
-        int panel_rows, tile_queries, key_rows, key_queries, code_queries, step_rows, tile_groups
-        int few_tiles, largest_code
+        int panel_rows, tile_queries, key_rows, key_queries, code_queries, tile_groups, few_tiles
+        int largest_code
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
         void (*keys_f64[3])(const float *, const int64_t *, int64_t, int64_t, const double *,
@@ -186,9 +187,6 @@ cdef extern from "kernels.h" nogil:
         void (*widen_rows)(farann_row_type, const void *, const int64_t *, int64_t, int64_t,
                            float *) noexcept nogil
 
-    enum:
-        FARANN_MOST_LEVELS
-
     int farann_levels(const farann_kernels **)
     const farann_kernels *farann_kernels_by_name(const char *)
 
@@ -227,9 +225,8 @@ cdef extern from "quantize.h" nogil:
 
     ctypedef struct farann_code_bounds:
         double residual, length, low_nibble_norm, norm, outside, outside_length, scale
-        double largest_threshold, largest_square, rest_unit
+        double largest_threshold, largest_square, rest_unit, noise
         int64_t dim
-        double noise
 
     ctypedef struct farann_coded_query:
         double step, allowance, length, slack, off

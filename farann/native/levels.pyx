@@ -289,8 +289,7 @@ cdef class RelativeLevel(CodeLevel):
             self.offsets[j] = 0.0
             if self.mean_unit != 0.0:
                 self.offsets[j] = self.mean_unit * self.coded.of[i].scan.step * farann_code_product(
-                    self.coded.tile_of(&self.coded.scanned, &i, 1, 1), self.mean,
-                    self.codes.groups)
+                    self.coded.tile_of(&self.coded.scanned, &i, 1, 1), self.mean, self.codes.groups)
         CodeLevel.scan(self, block, members, count, collector)
         for j in range(count):
             for row in range(collector.tile[j].count - n_new(collector, j, members[j]),

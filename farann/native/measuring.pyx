@@ -5,7 +5,7 @@ from libc.math cimport INFINITY
 from farann.native.collector cimport Collector
 from farann.native.kernels cimport *
 from farann.native.probing cimport PartitionMeans
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport QueryBatch, reduced_key
 from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.sources cimport KEYS_AT_ONCE, RowReader
 from farann.native.task cimport Task
@@ -122,10 +122,9 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                 i = first + at
                 if not means.can_score(i):
                     continue
-                key = (farann_key_at(snapshot.metric, task.batch.sign, scores[i],
-                                     task.batch.queries[i].prepared.query_norm)
-                       * task.batch.queries[i].prepared.key_scale
-                       + task.batch.queries[i].prepared.key_offset)
+                key = reduced_key(&task.batch.queries[i], farann_key_at(
+                    snapshot.metric, task.batch.sign, scores[i],
+                    task.batch.queries[i].prepared.query_norm))
                 optimistic = means.scores + at * means.partitions.n_padded
                 good = means.mean_of_best(optimistic)
                 values[i] = (key - good) / means.deviation_of(i, optimistic, good)

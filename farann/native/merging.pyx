@@ -135,7 +135,6 @@ def mean_of_sum(int64_t[:, ::1] sums, int64_t n):
     return mean
 
 
-cdef int _check(const int64_t[:, :] sums, int64_t dim) except -1:
+cdef _check(const int64_t[:, :] sums, int64_t dim):
     if sums.shape[0] != DIGITS or sums.shape[1] != dim:
         raise ValueError("a sum must be of the rows' dimension")
-    return 0

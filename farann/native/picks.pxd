@@ -78,10 +78,10 @@ cdef class Picks:
     cdef farann_query prepared
     cdef RowReader reader
 
-    cdef int begin(self, Snapshot snapshot) except -1
+    cdef begin(self, Snapshot snapshot)
     cdef void follow(self, Picks other) noexcept nogil
     cdef const float *row_of(self, int64_t slot) noexcept nogil
-    cdef int grow(self, int64_t needed) except -1
+    cdef grow(self, int64_t needed)
     cdef void prepare(self, const float *row) noexcept nogil
     cdef void score_all(self, int64_t slot, RowState *states, int64_t part,
                         int64_t parts) noexcept nogil
@@ -91,8 +91,7 @@ cdef class Picks:
                          float *best) noexcept nogil
     cdef RowBlock rows_at(self, const int64_t *slots, int64_t n) noexcept nogil
     cdef void add_query(self, const float *row) noexcept nogil
-    cdef void pack(self, const int64_t *slots, int64_t n, float *panels,
-                   float *bias) noexcept nogil
+    cdef void pack(self, const int64_t *slots, int64_t n, float *panels, float *bias) noexcept nogil
     cdef double norm_of(self, const float *row) noexcept nogil
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
     cdef void make_exact(self, RowState *state, int64_t slot) noexcept nogil

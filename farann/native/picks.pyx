@@ -24,7 +24,7 @@ cdef double LARGEST_OFFSET = 1e37
 cdef class Picks:
     """Rows that were chosen: exact, and as queries in float32."""
 
-    cdef int begin(self, Snapshot snapshot) except -1:
+    cdef begin(self, Snapshot snapshot):
         """Make room to score rows of a snapshot."""
         cdef int64_t n = padded(snapshot.dim), width
         self.snapshot, self.kernels, self.metric = snapshot, snapshot.kernels, snapshot.metric
@@ -41,7 +41,6 @@ cdef class Picks:
         self.reader = RowReader.of(snapshot, self.scratch, rows_in_cache(4 * self.dim))
         width = self.kernels.tile_queries
         self.chunk = MOST_CHUNK // width * width
-        return 0
 
     cdef void follow(self, Picks other) noexcept nogil:
         """Share another's picks, with memory of its own to score rows."""
@@ -56,7 +55,7 @@ cdef class Picks:
             slot >= self.snapshot.segments[1].first]
         return self.reader.block(segment, slot - segment.first, 1).rows
 
-    cdef int grow(self, int64_t needed) except -1:
+    cdef grow(self, int64_t needed):
         """Make room for `needed` rows in all; those that are there move."""
         cdef Scratch scratch
         cdef int64_t width = self.kernels.tile_queries, room, i
@@ -64,7 +63,7 @@ cdef class Picks:
         cdef double *norms
         cdef float *tiles
         if needed <= self.capacity:
-            return 0
+            return
         room = (max(needed, 2 * self.capacity) + width - 1) // width * width
         scratch = Scratch()
         rows = <float *>scratch.allocate(room, self.dim * sizeof(float), False)
@@ -82,14 +81,12 @@ cdef class Picks:
         self.rows, self.norms, self.tiles, self.grown = rows, norms, tiles, scratch
         self.offsets, self.row_offsets = tiles + room * self.dim, tiles + room * (self.dim + 1)
         self.capacity = room
-        return 0
 
     cdef void prepare(self, const float *row) noexcept nogil:
         """Make a row a query for the nearest rows."""
         farann_query_prepare(
             self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.center[0],
-            self.snapshot.center_norm, self.exact, self.query_vector, self.rounded,
-            &self.prepared)
+            self.snapshot.center_norm, self.exact, self.query_vector, self.rounded, &self.prepared)
 
     cdef void add_query(self, const float *row) noexcept nogil:
         """Add a row, for which there is room, also as a query.
@@ -217,8 +214,7 @@ cdef class Picks:
             block = self.rows_at(slots + start, count)
             self.kernels.pack_rows_f32(
                 block.rows, block.positions, count, self.dim, &self.snapshot.center[0],
-                self.traits.normalized, self.bias_sign, panels + start * self.dim,
-                bias + start)
+                self.traits.normalized, self.bias_sign, panels + start * self.dim, bias + start)
             start += count
 
     cdef double norm_of(self, const float *row) noexcept nogil:

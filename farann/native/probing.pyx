@@ -63,8 +63,7 @@ cdef class PartitionMeans:
 
     cdef void score(self, const int64_t *members, int64_t count) noexcept nogil:
         """Score all partitions for up to a tile of queries."""
-        cdef int64_t width = self.coded.width, i, c
-        cdef int64_t n = self.partitions.n_padded
+        cdef int64_t width = self.coded.width, n = self.partitions.n_padded, i, c
         cdef farann_coded_tile tile
         cdef farann_pass_thresholds thresholds
         cdef farann_pass_threshold threshold

@@ -13,6 +13,11 @@ cdef struct Query:
     farann_filter filter    # the rows it may find
 
 
+cdef inline double reduced_key(const Query *query, double key) noexcept nogil:
+    """The reduced key of a key times the sign."""
+    return key * query.prepared.key_scale + query.prepared.key_offset
+
+
 cdef class QueryBatch:
     cdef Snapshot snapshot
     cdef Filter filter
@@ -46,7 +51,6 @@ cdef class QueryBatch:
     @staticmethod
     cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                        int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag)
-    cdef take_rule(self, rule)
     cdef take_time(self, double seconds)
     cdef take_filter(self, Filter filter)
     cdef bint cancelled(self) noexcept nogil

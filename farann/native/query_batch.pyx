@@ -4,7 +4,6 @@ cimport cython
 from libc.math cimport INFINITY, sqrt
 from libc.string cimport memcpy, memset
 
-
 from farann.native.kernels import Cancelled
 
 cdef enum:
@@ -34,11 +33,8 @@ cdef class QueryBatch:
         cdef QueryBatch self = QueryBatch.__new__(QueryBatch)
         cdef int64_t i, padded_dim = padded(snapshot.dim), n_places = 0
         cdef uint32_t *places = NULL
-        cdef bint narrow = queries is not None
         self.snapshot, self.filter, self.flag, self.scratch = snapshot, filter, flag, Scratch()
-        self.given_up, self.end_time = &NEVER, INFINITY
-        if flag is not None:
-            self.given_up = &flag.raised
+        self.given_up, self.end_time = &NEVER if flag is None else &flag.raised, INFINITY
         self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
         self.n_queries = self.room = stop - start
         self.k = max(min(k, filter.n_rows), 1)
@@ -59,19 +55,13 @@ cdef class QueryBatch:
             places = <uint32_t *>self.scratch.allocate(n_places, sizeof(uint32_t))
         with nogil:
             for i in range(self.n_queries):
-                if narrow:
+                if queries is not None:
                     self.queries[i].vector = &queries[start + i, 0]
                 if self.cancelled():
                     break
                 self.queries[i].filter = filter.of_query(start + i, places)
                 places += farann_id_set_room(filter.n_excluded(start + i))
         return self
-
-    cdef take_rule(self, rule):
-        """Set the limits of a `StopRule` that hold for all parts of a search."""
-        self.epsilon = rule.epsilon
-        if rule.seconds is not None:
-            self.take_time(rule.seconds * self.n_queries)
 
     cdef take_time(self, double seconds):
         """End the search of all queries after some seconds."""
@@ -130,9 +120,8 @@ cdef class QueryBatch:
         if query.vector == NULL:
             memcpy(self.exact, &self.wide[i, 0], self.dim * sizeof(double))
         farann_query_prepare(
-            self.kernels, self.metric, self.sign, query.vector, self.dim,
-            &self.snapshot.center[0], self.snapshot.center_norm, self.exact,
-            self.query_vector, self.rounded, &query.prepared)
+            self.kernels, self.metric, self.sign, query.vector, self.dim, &self.snapshot.center[0],
+            self.snapshot.center_norm, self.exact, self.query_vector, self.rounded, &query.prepared)
         self.exact_of = query if self.rests is None else NULL
 
     cdef double round_query_vector(self, int64_t i) noexcept nogil:

@@ -113,7 +113,10 @@ cdef class FloatLevel(Level):
             self.score(block, members, count, collector)  # of first rows the k best pass, not all
             return
         if not self.packed:
-            self.scan_one(block, members[0], collector)
+            self.score_one(block, members[0], collector)
+            if not self.unable:
+                self.batch.kernels.select_f32(
+                    self.scores, block.n, collector.float_bar(members[0]), &collector.tile[0])
             return
         self.batch.kernels.scan_panels_f32(
             self.panels, block.n, self.batch.dim, self.bias,
@@ -133,12 +136,6 @@ cdef class FloatLevel(Level):
         for j in range(count):
             if not self.unable >> j & 1:
                 collector.select(j, members[j], self.scores + j * self.most, block.n, &block.where)
-
-    cdef void scan_one(self, const Block *block, int64_t i, Collector collector) noexcept nogil:
-        self.score_one(block, i, collector)
-        if not self.unable:
-            self.batch.kernels.select_f32(
-                self.scores, block.n, collector.float_bar(i), &collector.tile[0])
 
     cdef void score_one(self, const Block *block, int64_t i, Collector collector) noexcept nogil:
         """Score the rows of a block where they are stored."""

@@ -397,7 +397,8 @@ cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
         return False
     if block.all_scored:
         return search.judge.too_alike(i, passed, block.n)
-    if level.rung == CODES and search.judge.fails(i, passed, block.n, level.narrows):
+    if (level.rung == CODES and search.judge.accounts[i].tries
+            and search.judge.dear(passed, block.n, level.narrows)):
         return True
     return (seen >= level.first_judged and search.judge.too_many(i, passed, seen, block.n)
             and (level.rung != CODES or search.judge.cost_passed == 0.0

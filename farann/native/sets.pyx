@@ -16,7 +16,7 @@ from farann.native.judge cimport KEYS
 from farann.native.kernels cimport *
 from farann.native.levels cimport KEY_ROWS, Level, code_rows_of, set_level_of
 from farann.native.query_batch cimport CodedQueries, Query, QueryBatch
-from farann.native.search cimport Part, Search
+from farann.native.search cimport Search
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowSource, Source
 from farann.native.task cimport FEW_ROWS, add_outliers, take_judge
@@ -53,17 +53,16 @@ cdef class SetCollector(Collector):
     cdef allocate_answers(self):
         """Allocate nothing: `take_sets` makes room by set."""
 
-    cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k,
+    cdef take_sets(self, Filter filter, const int64_t[::1] offsets, int64_t start, int64_t k,
                    int64_t largest_block):
         """Take the sets, members offsets[s] .. offsets[s + 1] each, and their filter."""
         cdef int64_t i, s, n_places = 0, n = self.batch.n_queries
-        cdef Filter chosen = filter
         cdef farann_entry *entries
         cdef uint32_t *places = NULL
         self.count = offsets.shape[0] - 1
         if self.count < 1 or offsets[0] != 0 or offsets[self.count] != n:
             raise ValueError("offsets must be those of the members")
-        chosen.check_queries(start + self.count)
+        filter.check_queries(start + self.count)
         self.sets = <MemberSet *>self.batch.scratch.allocate(self.count, sizeof(MemberSet))
         entries = <farann_entry *>self.batch.scratch.allocate(self.count * k, sizeof(farann_entry))
         if self.per_group:
@@ -77,7 +76,7 @@ cdef class SetCollector(Collector):
         if self.batch.rests is not None:
             self.rest_keys = <double *>self.batch.scratch.allocate(largest_block, sizeof(double))
         for s in range(self.count):
-            n_places += farann_id_set_room(chosen.n_excluded(start + s))
+            n_places += farann_id_set_room(filter.n_excluded(start + s))
         if n_places:
             places = <uint32_t *>self.batch.scratch.allocate(n_places, sizeof(uint32_t))
         for s in range(self.count):
@@ -86,8 +85,8 @@ cdef class SetCollector(Collector):
             self.sets[s].first, self.sets[s].end = offsets[s], offsets[s + 1]
             self.sets[s].top.entries, self.sets[s].top.capacity = entries + s * k, k
             self.sets[s].threshold = self.floor
-            self.sets[s].filter = chosen.of_query(start + s, places)
-            places += farann_id_set_room(chosen.n_excluded(start + s))
+            self.sets[s].filter = filter.of_query(start + s, places)
+            places += farann_id_set_room(filter.n_excluded(start + s))
             for i in range(offsets[s], offsets[s + 1]):
                 self.owners[i], self.order[i] = s, i
 
@@ -244,14 +243,6 @@ cdef class SetBound(Bound):
     cdef NormBound norms    # None: there is no norm bound
     cdef bint enough        # whether rows are scanned only if a set has found fewer than k
 
-    @staticmethod
-    cdef SetBound of(SetCollector collector, CodedQueries coded, NormBound norms, bint enough):
-        """`enough`: no rows are wanted once all sets have k."""
-        cdef SetBound self = SetBound.__new__(SetBound)
-        self.batch, self.collector, self.coded = collector.batch, collector, coded
-        self.norms, self.enough, self.from_here_on = norms, enough, True
-        return self
-
     cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         """Keep the sets all of whose members these rows can answer; list which are scanned.
@@ -364,14 +355,16 @@ cdef class SetSearch(Search):
     cdef add_some(self, Codes codes, int64_t first, int64_t stop):
         """Add coded rows at some positions."""
         cdef CodeSource source = CodeSource.of(self.batch, codes)
-        cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
+        cdef SetBound bound = SetBound.__new__(SetBound)
         cdef Level level
-        cdef Part part
         source.first, source.stop = first, stop
         level = set_level_of(self.coded, code_rows_of(codes), self.sets.owners, self.sets.seen,
                              self.sets.ruled_out)
-        part = self.add(source, [level], self.coded)
-        part.bind(SetBound.of(self.sets, self.coded, norms, first > 0))
+        bound.batch, bound.collector, bound.coded = self.batch, self.sets, self.coded
+        bound.from_here_on, bound.enough = True, first > 0
+        if lie_by_norm(self.batch, codes):
+            bound.norms = NormBound.of(self.coded)
+        self.add(source, [level], self.coded).bind(bound)
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ..., padded where fewer rows were found."""

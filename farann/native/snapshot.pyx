@@ -37,10 +37,9 @@ cdef class Snapshot:
         the order of slots alone, and begin anew where codes are given up.
     """
 
-    def __init__(self, base not None, tail not None, ids, live,
-                 const double[::1] center, int metric, str isa, *, Codes codes=None,
-                 Partitions partitions=None, bint vectors=True, Codes added=None, runs=None,
-                 uncoded=None, in_file=None):
+    def __init__(self, base not None, tail not None, ids, live, const double[::1] center,
+                 int metric, str isa, *, Codes codes=None, Partitions partitions=None,
+                 bint vectors=True, Codes added=None, runs=None, uncoded=None, in_file=None):
         cdef int64_t n_base, j
         cdef uint64_t before
         self.isa, self.kernels = isa, kernels_of(isa)
@@ -72,8 +71,7 @@ cdef class Snapshot:
             raise ValueError("codes must be those of the base")
         if not vectors and codes.transform.record.axes != NULL:
             raise ValueError("without vectors codes must be of all that rows are")
-        if (codes is not None and codes.mean_query_direction is not None
-                and self.traits.squared):
+        if (codes is not None and codes.mean_query_direction is not None and self.traits.squared):
             raise ValueError("under l2 there can't be a lead")
         if partitions is not None and (
                 codes is None or partitions.bounds.dim != codes.bounds.dim
@@ -83,7 +81,6 @@ cdef class Snapshot:
         if partitions is not None and partitions.relative and (vectors or not codes.int4_alone):
             raise ValueError("only 4-bit codes without vectors are relative to means of partitions")
         self.codes, self.added, self.partitions = codes, added, partitions
-        self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
         self.segments[0] = Segment(NULL, 0, n_base, NULL)

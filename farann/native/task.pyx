@@ -3,13 +3,13 @@
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX
 
-from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
+from farann.native.bounds cimport CeilingBound, NormBound, lie_by_norm
 from farann.native.collector cimport Collector, floor_of
 from farann.native.judge cimport MANY_IN_ORDER, Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_level_of, code_rows_of, decoded_level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
-from farann.native.query_batch cimport CodedQueries, QueryBatch
+from farann.native.query_batch cimport CodedQueries, QueryBatch, reduced_key
 from farann.native.row_levels cimport float_level_of, key_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.search cimport Part
@@ -50,18 +50,18 @@ cdef class Task(Search):
     negated ones of the caller, whose scores are written.
     """
 
-    def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, Collector collector not None, bint nearest=False,
-                 rule=None, *, CancelFlag flag=None, costs=(0.0,) * 6,
-                 bint by_codes=True, bint by_norm=True, bint tells_late=False,
-                 KeyModel model=None, bint negates=False):
+    def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries, int64_t start,
+                 int64_t stop, Collector collector not None, bint nearest=False, rule=None, *,
+                 CancelFlag flag=None, costs=(0.0,) * 6, bint by_codes=True, bint by_norm=True,
+                 bint tells_late=False, KeyModel model=None, bint negates=False):
         self.model = model
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, collector.k, nearest,
                                    flag)
         self.batch.negates = negates
         if rule is not None:
-            self.batch.take_rule(rule)
-            self.approximate = rule.approximate
+            self.batch.epsilon, self.approximate = rule.epsilon, rule.approximate
+            if rule.seconds is not None:
+                self.batch.take_time(rule.seconds * self.batch.n_queries)
         self.make_room()
         self.collector = collector
         put_together(self, rule, costs, by_codes or self.approximate, by_norm, tells_late)
@@ -148,7 +148,7 @@ cdef class Task(Search):
             witness[0] = self.lateness.of_queries[i]
         cdef double key, factor
         if self.model is not None and of_key and top.count == top.capacity:
-            key = top.entries[top.count - 1].key * query.key_scale + query.key_offset
+            key = reduced_key(&self.batch.queries[i], top.entries[top.count - 1].key)
             factor = self.batch.round_query_vector(i)
             witness[1] = self.model.tell(
                 self.batch.rounded, factor, query.vector_norm, self.batch.bias_sign,
@@ -185,9 +185,8 @@ cdef int64_t most_code_rows(Task task, Codes codes):
 cdef take_judge(Search search, costs, bint goes_by_keys):
     """Add the judge, and exact keys for the queries that it switches to these."""
     cdef QueryBatch batch = search.batch
-    cdef IntegerKeys integer_keys = IntegerKeys.of(batch, search.collector.rows)
-    search.judge = Judge.of(batch, search.collector, CeilingBound.of(batch, integer_keys), costs,
-                            goes_by_keys)
+    search.judge = Judge.of(batch, search.collector,
+                            CeilingBound.of(batch, search.collector.rows), costs, goes_by_keys)
     search.keys = key_level_of(batch, search.collector, search.judge)
 
 
@@ -258,8 +257,7 @@ cdef put_rows_together(Task task, bint by_norm):
     cdef QueryBatch batch = task.batch
     cdef Codes order = batch.snapshot.codes
     if (by_norm and len(task.row_levels) > 1 and order is not None and not task.approximate
-            and batch.snapshot.in_file is None
-            and batch.filter.segments[0].positions == NULL
+            and batch.snapshot.in_file is None and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
         task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)
         task.base = CodeSource.of(batch, order)
@@ -331,9 +329,7 @@ cdef put_tail_together(Task task, Codes codes, rule):
 
 cdef add_uncoded(Task task, CodeSource source, CodedQueries coded):
     """All coded rows, for queries that have no codes: keys of the rows, or of decoded ones."""
-    cdef Level level = task.keys
-    if not task.batch.snapshot.vectors:
-        level = decoded_level_of(coded)
+    cdef Level level = task.keys if task.batch.snapshot.vectors else decoded_level_of(coded)
     task.add(source, [level], coded, False)
 
 
@@ -365,8 +361,7 @@ cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
     if task.collector.selects:
         most = LARGEST_BLOCK
     if (task.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
-            or task.batch.filter.live != NULL or not uses(FIRST_ROWS)
-            or not task.collector.ranks):
+            or task.batch.filter.live != NULL or not uses(FIRST_ROWS) or not task.collector.ranks):
         return 0
     n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))
     if codes.has_pca_filter:

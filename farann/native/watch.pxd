@@ -33,8 +33,7 @@ cdef class Watch:
     cdef int64_t fell_short           # queries since the verdict that too little is found
     cdef double recent                # mean recall of the last that were compared
 
-    cdef void tell(self, const float *told, int64_t n, int64_t every,
-                   int64_t unlike) noexcept nogil
+    cdef void tell(self, const float *told, int64_t n, int64_t every, int64_t unlike) noexcept nogil
     cdef void count(self, int64_t n, int64_t least) noexcept nogil
     cdef int64_t to_check(self) noexcept nogil
     cdef void begin(self, Verdict verdict) noexcept nogil

@@ -17,8 +17,7 @@ from farann.quantize.transform import Moment
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
-# Partitions of one k-means; more take two levels, which takes far less time.
-_MOST_AT_ONCE = 256
+_MOST_AT_ONCE = 256  # partitions of one k-means; more take two levels, which takes far less time
 _MOST_COMPARED = 1024  # partitions up to which a row is compared with the means of all
 _PARTS_COMPARED = 4  # of more: a row is compared with the means in its 4 nearest first-level parts
 _ROWS_A_CELL = 64  # sampled rows per partition; with fewer, means depend on the sample

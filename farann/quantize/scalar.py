@@ -26,8 +26,7 @@ _MOST_LEFT_OUT = 16  # rows that may be left out when the largest coordinate set
 # Rows are outliers if their largest coordinates are over 1.5 times the next row's.
 _OUTLIER_RATIO = 1.5
 BLOCK_ROWS = 4096  # rows of a block, the work of a thread
-# Blocks up to which all get the same number of rows, so that threads end together.
-_FEW_BLOCKS = 8
+_FEW_BLOCKS = 8  # blocks up to which all get the same number of rows, so that threads end together
 # Groups of blocks that sums over partitions are split into: at most 8 threads have work, and each
 # group takes memory.
 GROUPS = 8

@@ -13,15 +13,8 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
-from farann.runtime import paging, pool
-from farann.runtime.cost import (
-    COSTS,
-    LEAST_SHARED,
-    RowCosts,
-    codes_pay,
-    least_shared_by_few,
-    row_costs,
-)
+from farann.runtime import cost, paging, pool
+from farann.runtime.cost import COSTS, LEAST_SHARED, RowCosts, least_shared_by_few, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -55,8 +48,7 @@ _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
 # Exact keys that a part must save the time of: more rows pass in it. Of 10,000 rows in 1,536
 # dimensions 135 did in two parts and those before, 43 without (AMD EPYC, Zen 3).
 _PART_KEYS = 128
-# Queries per thread up to which rows are split; with more, queries are split.
-_FEW_A_THREAD = 8
+_FEW_A_THREAD = 8  # queries per thread up to which rows are split; with more, queries are split
 _FEW_FLOATS_A_THREAD = 64  # the same without codes: each task packs its rows for its own queries
 _FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
@@ -68,13 +60,10 @@ WorkShares: TypeAlias = dict[tuple[int, ...], float]
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-        nearest: bool, threads: int, rule: StopRule = EXACT,
-        witness: Witness | None = None,
-        collect: Callable[[int, int], _core.Collector] | None = None,
-        float32_first: bool = False, merges: bool = True,
-        work_shares: WorkShares | None = None, kind: tuple[bool, ...] = (),
-        negates: bool = False,
-        trials: _core.CodeTrials | None = None) -> tuple[Hits, SearchStats]:
+        nearest: bool, threads: int, rule: StopRule = EXACT, witness: Witness | None = None,
+        collect: Callable[[int, int], _core.Collector] | None = None, float32_first: bool = False,
+        merges: bool = True, work_shares: WorkShares | None = None, kind: tuple[bool, ...] = (),
+        negates: bool = False, trials: _core.CodeTrials | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
@@ -97,8 +86,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             return _core.Task(snapshot, chosen, queries, start, stop, collected(start, stop),
                               nearest, None if rule is EXACT else rule, flag=flag, costs=costs,
                               by_codes=trial, tells_late=witness is not None,
-                              model=None if witness is None else witness.model,
-                              negates=negates)
+                              model=None if witness is None else witness.model, negates=negates)
 
         task, lost = _done(made, trial, snapshot.in_file)
         if trial:
@@ -109,8 +97,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         did.append(task.did())
 
     def pay(of_task: int) -> bool:
-        return not approximate and not float32_first and codes_pay(of_task, chosen.n_rows,
-                                                                   snapshot.dim, snapshot.isa)
+        return not approximate and not float32_first and cost.codes_pay(
+            of_task, chosen.n_rows, snapshot.dim, snapshot.isa)
 
     of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule is EXACT)
     usual = None if work_shares is None else work_shares.get(of_kind)
@@ -288,7 +276,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if most > 1:
         if most > _QUERIES_OF_FEW_ROWS or most * k > _MOST_OF_BATCH:
             return None
-        pays = codes_pay(most, everything.n_rows, snapshot.dim, snapshot.isa)
+        pays = cost.codes_pay(most, everything.n_rows, snapshot.dim, snapshot.isa)
         float32_below = 0.0 if pays else float("inf")
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(most, snapshot.dim, snapshot.isa), rule, guard=guard,

@@ -19,8 +19,7 @@ _BUILD_STEPS = {
     "coding rows for a sample of queries": 0.3, "answering a sample of queries": 0.8,
     "choosing what to look at first": 0.1, "finding partitions": 1.2,
     "assigning rows to partitions": 0.8, "describing partitions": 0.3, "coding rows": 0.5,
-    "comparing layouts": 0.4,
-}
+    "comparing layouts": 0.4}
 _MEASURING = 2.0  # relative time of a table of recall
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 

@@ -242,8 +242,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         if left < 0:
             guard.note(0, len(which))
         watch.note(shares)
-    total = SearchStats(*map(sum, zip(*did, strict=True)))
-    return hits, total._replace(queries=n, queries_guarded=guarded)
+    return hits, total_of(did, n)._replace(queries_guarded=guarded)
 
 
 def _run(question: Question, rule: StopRule,

@@ -27,18 +27,12 @@ from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
 from farann.tuning import measure
-from farann.tuning.guard import (
-    MODEL_ROWS,
-    SAMPLE,
-    Guard,
-    KeyArrays,
-    guard_in_pieces,
-    model_in_pieces,
-)
+from farann.tuning.guard import MODEL_ROWS, SAMPLE, guard_in_pieces, model_in_pieces
 from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
     from farann.search.plan import Question
+    from farann.tuning.guard import Guard, KeyArrays
 
 _MOST_LIKE = 512  # sample queries like the tuned ones, at most
 _DRAWN = 1024  # sample queries, at most, among which those like the tuned ones are found
@@ -51,8 +45,7 @@ _OF_ITS_OWN = 8.0  # answers; runs that may miss fewer share one depth
 _SPARE_SHARE = 1 / 18
 _LEAST_DEPTH = 1 / 64  # share of its rows that a run with a shared depth is scanned to, at least
 _NEW = 8  # if over 1/8 of the rows are new, the sample is answered again
-# Or if over 1/100 of the answers were removed: rows that replace them may lie anywhere.
-_GONE = 100
+_GONE = 100  # or if over 1/100 of the answers were removed: rows that replace them may lie anywhere
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
@@ -159,10 +152,8 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         float32_first=store.float32_below() > 0.0, progress=progress)
     keys, model = (None, None) if guard is None else (guard.keys, guard.model)
     if guard is None:
-        making = partial(
-            guard_in_pieces, allowed,
-            store.sample_queries(SAMPLE)[0] if queries is None else queries,
-            metric.scale_free, store.spec.seed, isa)
+        like = store.sample_queries(SAMPLE)[0] if queries is None else queries
+        making = partial(guard_in_pieces, allowed, like, metric.scale_free, store.spec.seed, isa)
     modelling = _keys_in_pieces(base, allowed) if making and has_codes else None
     del store, base, view
     if modelling is not None:

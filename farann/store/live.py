@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 class Live:
     """The current store of an index, and the settings that stay when it is replaced."""
 
-    __slots__ = ("__weakref__", "_lock", "isa", "last_search", "spec", "store", "synced",
-                 "threads")
+    __slots__ = ("__weakref__", "_lock", "isa", "last_search", "spec", "store", "synced", "threads")
 
     # All that changes is in the store. A change makes another one while it holds the lock, and
     # puts it here in one assignment. Whoever reads takes it once, and needs no lock.
@@ -101,5 +100,4 @@ class Live:
             "bytes": {} if store is None else store.nbytes(),
             "directions": 0 if codes is None else codes.n_directions,
             "axes": 0 if codes is None or codes.pca_axes is None else len(codes.pca_axes),
-            "last_search": SearchStats(*self.last_search)._asdict(),
-        }
+            "last_search": SearchStats(*self.last_search)._asdict()}

@@ -77,19 +77,15 @@ class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
     dim: int
     spec: IndexSpec
-    build: object
     tunings: Tunings
     nearest_tunings: Tunings
     asks_nearest: bool
     for_nearest: bool
     mirror: Store | None
-    ids: IdMap
-    built: bool
-    n_removed: int
 
     def __init__(self, dim: int, spec: IndexSpec) -> None:
         self.dim, self.spec = dim, spec
-        self.build = object()  # stays while rows are added and removed alone
+        self.build: object = object()  # stays while rows are added and removed alone
         self.edits = 0  # changes of rows by users, since it was made or loaded
         self.layout: Layout | None = None
         self.exact: Layout | None = None  # the layout of exact searches, if they have their own
@@ -103,12 +99,13 @@ class Store:
         self.unused_queries: Float32Array | None = None
         # Up to 512 of the queries given to `build`; None: rows are sampled when they are needed.
         self.order_queries: Float32Array | None = None
-        self.ids = IdMap()
+        self.ids: IdMap = IdMap()
         self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
         self.groups: Groups | None = None  # of all rows, or of none
         self.base: RowArray = np.empty((0, dim), spec.stored)
         self.center: Float64Array = np.zeros(dim)
-        self.built, self.n_removed = False, 0
+        self.built: bool = False
+        self.n_removed: int = 0
         self.mask: UInt8Array | None = None
         self._tail: RowArray = self.base  # with spare room at the end
         self._n_tail = 0
@@ -309,8 +306,7 @@ class Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
         live = np.ones(self.n_slots, np.uint8) if self.mask is None else self.mask.copy()
         live[slots] = 0
-        return self.changed(mask=live, n_removed=self.n_removed + len(slots),
-                            edits=self.edits + 1)
+        return self.changed(mask=live, n_removed=self.n_removed + len(slots), edits=self.edits + 1)
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1, nearest: bool | None = None) -> Store:
@@ -440,8 +436,7 @@ class Store:
             "removed": 0 if self.mask is None else self.mask.nbytes,
             "center": self.center.nbytes,
             "codes": sum(record.nbytes for record in coded if record is not None),
-            "cells": 0 if self.partitions is None else self.partitions.nbytes,
-        }
+            "cells": 0 if self.partitions is None else self.partitions.nbytes}
 
     def sample_queries(self, most: int) -> tuple[Float32Array, Int64Array | None]:
         """Queries to measure with: real ones where `build` was given some, else rows; and of rows

@@ -143,8 +143,7 @@ class Guard:
             f"recall: {self._guarded} of {self._n_queries} queries were unlike those that this "
             "recall was measured with, and were answered exactly, which takes longer; earlier ones "
             "may have found less than was requested; give a sample of all kinds of queries to "
-            "tune(queries), or to build(queries)", RecallWarning,
-            stacklevel=_frames_to_caller())
+            "tune(queries), or to build(queries)", RecallWarning, stacklevel=_frames_to_caller())
 
 
 def _frames_to_caller() -> int:

@@ -40,8 +40,7 @@ _ENOUGH = 0.9995  # recall from which no larger effort is tried
 _BELOW = 2.0
 # Recalls at which costs with and without extended searches are compared.
 _JUDGED_AT = (0.8, 0.9, 0.95, 0.99)
-# Cost of scoring the partitions for a query, beside that of an exact search.
-_PREDICTING = 1 / 16
+_PREDICTING = 1 / 16  # cost of scoring the partitions for a query, beside that of an exact search
 _MOST_DEARER = 1.05  # most mean cost of extended searches, as a multiple of that of plain ones
 
 
@@ -88,14 +87,12 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
         guard.width_of(snapshot.dim), guard.POINTS, snapshot.isa, single=single)
         for single in (False, True))
 
-    def tried(effort: float, rule: StopRule,
-              witness: Float32Array) -> Pieces[tuple[Any, ...]]:
+    def tried(effort: float, rule: StopRule, witness: Float32Array) -> Pieces[tuple[Any, ...]]:
         work, answers = yield from own.top(rule, witness if tells_late else None)
         cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * n
         single_cost = guard_alone + (yield from own.cost_of_singles(rule))
         return (effort, share_found(answers.ids, truth.ids), cost / of_exact,
-                rule.predicted_threshold, single_cost / of_exact_single,
-                usual_of(witness))
+                rule.predicted_threshold, single_cost / of_exact_single, usual_of(witness))
 
     efforts = _efforts(n_rows, with_partitions, with_vectors)
     if allowed.is_lent and not with_partitions:

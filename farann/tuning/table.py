@@ -21,14 +21,11 @@ if TYPE_CHECKING:
 
 # An effort that costs over 1.25 times the next larger one: many queries had all rows scanned.
 _DEARER = 1.25
-# Rise of recall from one effort to the next; above it the larger effort is taken.
-_STEEP = 0.4
+_STEEP = 0.4  # rise of recall from one effort to the next; above it the larger effort is taken
 # Error of an interpolated lateness midway between two efforts, as a share of their difference.
 _UNSURE = 0.12
-# Floor of 1 - recall before its logarithm is taken.
-_LEAST_MISSING = 1e-4
-# Sample queries; with fewer a recall one standard error higher is aimed at.
-_FEW_SAMPLED = 100
+_LEAST_MISSING = 1e-4  # floor of 1 - recall before its logarithm is taken
+_FEW_SAMPLED = 100  # sample queries; with fewer a recall one standard error higher is aimed at
 # Standard deviations above the mean lateness beyond which a search is extended. At 0.5, recall of
 # unlike queries rises by a few hundredths, and batches like the sample cost 15 % more.
 _LATE = 1.0
@@ -44,8 +41,7 @@ _LEAST_SPREADS = np.array([0.05, 0.01])
 MOST_SURPRISING = 8.0  # deviations that count, as in the core
 _LEAST_OF_SQUARES = 0.3  # floor of the deviation of squares; of a normal distribution it is 1.12
 _NOT_MEASURED = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5  # wider than of a normal distribution
-# A tuning no longer holds once over 1/100 of the answers to its sample were removed.
-_LOST = 100
+_LOST = 100  # a tuning no longer holds once over 1/100 of the answers to its sample were removed
 
 
 class Tuning(NamedTuple):

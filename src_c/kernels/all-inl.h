@@ -16,6 +16,8 @@
 #define NAME(verb_type) PASTE(farann, verb_type, FARANN_LEVEL)
 #define BASE(verb_type) PASTE(farann, verb_type, FARANN_BASE)
 #define KERNEL(type) FARANN_TARGET type
+#define QUOTED_(name) #name
+#define QUOTED(name) QUOTED_(name)
 
 /* Rows of a packed panel, and coordinates of its rows that are packed at once. */
 enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
@@ -68,14 +70,13 @@ WORD void append_scores(farann_candidates *list, uint32_t mask, f32v scores, int
 FOR_EACH_OF_BASE(DECLARE)
 
 #define ENTER(entry, name) .entry = BASE(name),
-const farann_kernels NAME(kernels) = {.name = FARANN_LEVEL_NAME,
+const farann_kernels NAME(kernels) = {.name = QUOTED(FARANN_LEVEL),
                                       .lanes = F32_LANES,
                                       .panel_rows = PANEL_ROWS,
                                       .tile_queries = TILE_QUERIES,
                                       .key_rows = KEY_ROWS,
                                       .key_queries = KEY_QUERIES,
                                       .code_queries = CODE_QUERIES,
-                                      .step_rows = CODE_PANELS * FARANN_CODE_PANEL,
                                       .tile_groups = TILE_GROUPS,
                                       .few_tiles = FEW_TILES,
                                       .largest_code = LARGEST_CODE,

@@ -16,7 +16,6 @@
 #if defined(FARANN_AVX_VNNI)
 #define FARANN_DERIVED
 #define FARANN_LEVEL avxvnni
-#define FARANN_LEVEL_NAME "avxvnni"
 #if defined(FARANN_EVEX_VNNI)
 #define FARANN_FEATURES "avx2,fma,f16c,avx512f,avx512vl,avx512vnni"
 #define FARANN_VEX ""
@@ -26,7 +25,6 @@
 #endif
 #else
 #define FARANN_LEVEL avx2
-#define FARANN_LEVEL_NAME "avx2"
 #define FARANN_FEATURES "avx2,fma,f16c"
 #endif
 #define FARANN_TARGET FARANN_TARGET_OF(FARANN_FEATURES)

@@ -12,21 +12,15 @@
 #define FARANN_BASE avx512
 #ifdef FARANN_AMX
 #define FARANN_VNNI
-#endif
-#ifdef FARANN_VNNI
 #define FARANN_DERIVED
-#endif
-#ifdef FARANN_AMX
 #define FARANN_LEVEL amx
-#define FARANN_LEVEL_NAME "amx"
 #define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"
 #elif defined(FARANN_VNNI)
+#define FARANN_DERIVED
 #define FARANN_LEVEL avx512vnni
-#define FARANN_LEVEL_NAME "avx512vnni"
 #define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 #else
 #define FARANN_LEVEL avx512
-#define FARANN_LEVEL_NAME "avx512"
 #define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"
 #endif
 #define FARANN_TARGET FARANN_TARGET_OF(FARANN_FEATURES)

@@ -14,20 +14,16 @@
  * Armv8.6 on: Neoverse V1, N2, Apple M2).
  */
 #define FARANN_BASE neon
-#if defined(FARANN_I8MM) || defined(FARANN_DOTPROD)
-#define FARANN_DERIVED
-#endif
 #if defined(FARANN_I8MM)
+#define FARANN_DERIVED
 #define FARANN_LEVEL i8mm
-#define FARANN_LEVEL_NAME "i8mm"
 #define FARANN_TARGET __attribute__((target("arch=armv8.2-a+dotprod+i8mm")))
 #elif defined(FARANN_DOTPROD)
+#define FARANN_DERIVED
 #define FARANN_LEVEL dotprod
-#define FARANN_LEVEL_NAME "dotprod"
 #define FARANN_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 #else
 #define FARANN_LEVEL neon
-#define FARANN_LEVEL_NAME "neon"
 #define FARANN_TARGET
 #endif
 #define WORD static FARANN_TARGET FARANN_INLINE
@@ -39,7 +35,7 @@ enum { F32_LANES = 4, F64_LANES = 2, PANEL_VECTORS = 4, TILE_QUERIES = 6 };
 enum { KEY_VECTORS = 1, KEY_QUERIES = 6 };
 
 /* Products of bytes take three more registers without SDOT. */
-#if defined(FARANN_I8MM) || defined(FARANN_DOTPROD)
+#ifdef FARANN_DERIVED
 enum { I32_LANES = 4, CODE_QUERIES = 6, CODE_PANELS = 1, LARGEST_CODE = 127 };
 #else
 enum { I32_LANES = 4, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 127 };

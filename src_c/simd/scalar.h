@@ -10,7 +10,6 @@
 
 #define FARANN_LEVEL scalar
 #define FARANN_BASE scalar
-#define FARANN_LEVEL_NAME "scalar"
 #define FARANN_TARGET
 #define FARANN_FOUR_LANES
 #define FARANN_CONVERTS_ONE_BY_ONE
