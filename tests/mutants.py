@@ -90,10 +90,15 @@ def compiles() -> bool:
     return run("setup.py", "--quiet", "build_ext", "--inplace")
 
 
-def passes(path: str) -> bool:
-    """Whether golden answers and the tests of a module pass."""
+def tests_of(path: str) -> str:
+    """The folders with the tests of a module."""
+    return TESTS.get(Path(path).stem, "tests/native")
+
+
+def passes(tests: str) -> bool:
+    """Whether golden answers and the tests in some folders pass."""
     return run(*GOLDEN) and run("-m", "pytest", "-q", "-x", "-n", "2", "-p", "no:cacheprovider",
-                                *TESTS.get(Path(path).stem, "tests/native").split())
+                                *tests.split())
 
 
 def survives(mutant: Mutant) -> bool | None:
@@ -104,7 +109,7 @@ def survives(mutant: Mutant) -> bool | None:
     lines[mutant.number - 1] = mutant.line + "\n"
     place.write_text("".join(lines), "utf-8")
     try:
-        return passes(mutant.path) if compiles() else None
+        return passes(tests_of(mutant.path)) if compiles() else None
     finally:
         place.write_text(before, "utf-8")
 
@@ -130,7 +135,7 @@ def main() -> int:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         (COPY / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, COPY / name)
-    if not (compiles() and all(passes(path) for path in lines)):
+    if not (compiles() and all(map(passes, {tests_of(path) for path in lines}))):
         print("tests fail without any defect")
         return 1
     planted = survived = 0
