@@ -292,6 +292,8 @@ def _groups_from(arrays: Arrays, count: int) -> Groups | None:
         raise FormatError("the labels of groups are missing")
     check_groups(numbers, names)
     return Groups(names, numbers, count)
+
+
 def with_integers(names: IdMap, arrays: Arrays) -> IdMap:
     """Labels of groups that are integers, with those of a file."""
     labels = section(arrays, "groups.labels", np.int64, (None,))
@@ -304,8 +306,6 @@ def check_groups(numbers: Int32Array, names: Labels | IdMap) -> None:
     """Refuse numbers of groups that have no label."""
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(names)):
         raise FormatError("section 'groups.numbers': there is no group with such a number")
-
-
 
 
 def _layout_of(of: str, arrays: Arrays, count: int, n_coded: int, dim: int,

@@ -40,7 +40,6 @@ cdef class Watch:
     cdef void decide(self) noexcept nogil
     cdef bint tells_key(self, int64_t dim) noexcept nogil
     cdef int64_t one_in_short(self) noexcept nogil
-    cdef int compares(self, int64_t n, int64_t one_in) noexcept nogil
     cdef bint passes_over(self) noexcept nogil
     cdef bint is_busy(self, int64_t n) noexcept nogil
     cdef int64_t told_of(self, int64_t n, int64_t dim) noexcept nogil

@@ -271,30 +271,19 @@ cdef class Watch:
         with cython.critical_section(self):
             self.fell_short += 1
 
-    def passes_over_all(self, int64_t n):
-        """Whether all of the next n queries are answered exactly without being compared."""
-        return self.compares(n, self.one_in_short()) == 0
-
-    cdef int compares(self, int64_t n, int64_t one_in) noexcept nogil:
-        """Which of the next n queries are compared: 0 none, 1 all, or -1 one in so many; small
-        batches are not split."""
-        if n >= LEAST_SPLIT * one_in:
-            return 1 if one_in == 1 else -1
-        return self.fell_short // max(n, <int64_t>1) % one_in == 0
-
     def compared(self, int64_t n):
         """Which of the next n queries are searched approximately; None: all, as while enough is
-        found."""
-        cdef int64_t one_in, before
-        cdef int all_of_them
+        found. Small batches are not split."""
+        cdef int64_t one_in = self.one_in_short(), before = self.fell_short
+        if n < LEAST_SPLIT * one_in:  # all or none of them
+            return None if before // max(n, 1) % one_in == 0 else np.arange(0)
+        return None if one_in == 1 else np.arange((one_in - before % one_in) % one_in, n, one_in)
+
+    def count_next(self, int64_t n):
+        """Count n queries, of which `compared` told."""
         with cython.critical_section(self):
-            one_in, before = self.one_in_short(), self.fell_short
-            all_of_them = self.compares(n, one_in)
             if self.verdict != ENOUGH:
                 self.fell_short += n
-        if all_of_them >= 0:
-            return None if all_of_them else np.arange(0)
-        return np.arange((one_in - before % one_in) % one_in, n, one_in)
 
     cdef bint take_one(self, const float *told) noexcept:
         """Take what tells of a single query; return whether it is to be answered exactly, too."""

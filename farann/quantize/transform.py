@@ -178,6 +178,7 @@ class Transform(NamedTuple):
         """Root mean square of the lengths of centered rows outside the axes."""
         left = self._left_outside(vectors)
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
+
     def outside_at_most(self, vectors: Float64Array) -> float:
         """An upper bound of `outside` for rows that may have something in common outside the axes.
 

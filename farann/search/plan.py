@@ -176,8 +176,11 @@ def _compared(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, S
     """The k best rows as by `_guarded`; while the watch finds too little and compares only some
     queries, these decide how the others are searched."""
     n, watch = len(question.queries), rule.watch
+    some = None
     # Without vectors a scan of all codes takes little longer.
-    some = None if watch is None or question.store.n_coded is not None else watch.compared(n)
+    if watch is not None and question.store.n_coded is None:
+        some = watch.compared(n)
+        watch.count_next(n)
     if watch is None or some is None:
         return _guarded(guard, question, rule)
     hits = Hits(np.empty((n, question.k), np.int64), np.empty((n, question.k), np.float32))

@@ -56,12 +56,12 @@ def go_one_by_one(store: Store, isa: str, k: int, n: int, threads: int,
     else:  # they are exact, or not yet known
         most, together = _MOST_EXACT, KEPT_WORK
         work = batches.expected(work, store.work_shares.get(_kind(store, k)))
-    alone = threads == 1 or n * work < _least_shared(store, isa, k)
+    alone = threads == 1 or n * work < _least_for_threads(store, isa, k)
     return n <= most and (
         n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < together)))
 
 
-def _least_shared(store: Store, isa: str, k: int) -> float:
+def _least_for_threads(store: Store, isa: str, k: int) -> float:
     """Multiply-adds of few exact queries below which they stay on one thread."""
     single = store.singles.get((isa, k, None))
     return least_shared_by_few(store.codes is not None and not (
@@ -219,7 +219,7 @@ def _one_by_one(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall
         if not lacking:
             return None
     if (single.gives_codes_up and live.n_threads > 1
-            and store.n_slots * store.dim >= _least_shared(store, live.isa, k)):
+            and store.n_slots * store.dim >= least_shared_by_few(False)):
         return None  # threads share it
     found = single.search(queries)
     if not found:
@@ -257,13 +257,14 @@ def _passed_over(live: Live, store: Store, queries: Float32Array, k: int,
     """The exact answer to a batch that the watch doesn't compare while too little is found."""
     n, table = len(queries), store.tunings.by_k.get(k)
     made, rule = store.rules.get((k, recall, n < FEW_QUERIES, True), (None, None))
-    if (table is None or made is not table or rule is None or rule.watch is None
-            or store.n_coded is not None or not rule.watch.passes_over_all(n)):
+    if (table is None or table.guard is None or made is not table or rule is None
+            or rule.watch is None or store.n_coded is not None):
         return None
-    answer = _batch(live, store, queries, k, None)
-    if answer is None or table.guard is None:
+    some = rule.watch.compared(n)
+    answer = _batch(live, store, queries, k, None) if some is not None and not len(some) else None
+    if answer is None:
         return None
-    rule.watch.compared(n)
+    rule.watch.count_next(n)
     table.guard.note(0, n)
     return *answer[:2], (*answer[2], n)
 

@@ -219,6 +219,7 @@ class TestWatched:
         stats = watching.search_furthest(queries, budget=2000, return_stats=True).stats
         assert stats.queries_guarded == 0 and stats.rows_scanned <= 60 * 2000
 
+
 class TestCells:
     @pytest.mark.parametrize("n", [60, 1000])
     def test_the_other_population(self, cells: farann.Index, n: int) -> None:
@@ -423,6 +424,7 @@ class TestWhatIsLate:
 
         def compared(n: int) -> list[int]:
             some = one.compared(n)
+            one.count_next(n)
             return list(range(n)) if some is None else some.tolist()
 
         assert one.compared(10_000) is None
