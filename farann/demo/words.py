@@ -39,6 +39,7 @@ Search = Callable[[Array], NDArray[np.int64]]
 
 def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     """Show the words, on a page too, and tell whether all answers agree with numpy in float64.
+
     `queries`: words to look up, instead of a few of the demo's own; ValueError for one that is not
     among them.
     """
