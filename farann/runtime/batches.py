@@ -49,7 +49,7 @@ _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
 # dimensions 135 did in two parts and those before, 43 without (AMD EPYC, Zen 3).
 _PART_KEYS = 128
 _FEW_A_THREAD = 8  # queries per thread up to which rows are split; with more, queries are split
-_FEW_FLOATS_A_THREAD = 64  # the same without codes: each task packs its rows for its own queries
+_FEW_FLOATS_A_THREAD = 32  # the same without codes: each task packs its rows for its own queries
 _FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
 _MOST_OF_BATCH = 4096  # results up to which a batch does
@@ -97,8 +97,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         did.append(task.did())
 
     def pay(of_task: int) -> bool:
-        return not approximate and not float32_first and cost.codes_pay(
-            of_task, chosen.n_rows, snapshot.dim, snapshot.isa)
+        return (snapshot.codes is not None and not approximate and not float32_first
+                and cost.codes_pay(of_task, chosen.n_rows, snapshot.dim, snapshot.isa))
 
     of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule is EXACT)
     usual = None if work_shares is None else work_shares.get(of_kind)

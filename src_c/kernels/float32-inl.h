@@ -28,6 +28,51 @@ WORD void center_line(int normalized, float *line, double center, const double *
         f32_store(line + r, f32_sub(f32_load(line + r), f32_set1((float)center)));
 }
 
+/* Write columns j .. j + 4 of a vector of rows, centered, and add up their squares: those of the
+   first `before` have been. */
+WORD void pack_four(const float *const *row, int64_t j, int before, const float *center,
+                    float *panel, f32v *squares) {
+    f32v y[4];
+    f32_load_columns(row, j, y);
+    for (int c = 0; c < 4; c++) {
+        y[c] = f32_sub(y[c], f32_set1(center[c]));
+        if (c >= before) *squares = f32_fma(y[c], y[c], *squares);
+        f32_store(panel + (j + c) * PANEL_ROWS, y[c]);
+    }
+}
+
+/* Columns j .. j + width of a panel's rows, of dim >= 4, centered, and their squares. The last ones
+   that aren't four are written with those before them. */
+WORD void pack_centered(const float *const *row, int64_t j, int width, int64_t dim,
+                        const double *center, float *panel, f32v squares[PANEL_VECTORS]) {
+    const int64_t first = width < 4 ? dim - 4 : j, end = j + width;
+    float centers[PACK_COLUMNS];
+    for (int64_t c = first; c < end; c++) centers[c - first] = (float)center[c];
+    for (int v = 0; v < PANEL_VECTORS; v++, row += F32_LANES, panel += F32_LANES) {
+        int64_t c = j;
+        for (; c + 4 <= end; c += 4)
+            pack_four(row, c, 0, centers + (c - first), panel, &squares[v]);
+        if (c < end)
+            pack_four(row, end - 4, (int)(c - (end - 4)), centers + (end - 4 - first), panel,
+                      &squares[v]);
+    }
+}
+
+/* The same of rows of any dim, scaled, too, if they are `normalized`. */
+WORD void pack_scaled(int normalized, const float *const *row, int64_t j, int width,
+                      const double *center, const double *scale, float *panel,
+                      f32v squares[PANEL_VECTORS]) {
+    float *lines = panel + j * PANEL_ROWS;
+    transpose_rows(PANEL_ROWS, row, j, width, lines);
+    for (int c = 0; c < width; c++)
+        center_line(normalized, lines + c * PANEL_ROWS, center[j + c], scale);
+    for (int c = 0; c < width; c++)
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            const f32v y = f32_load(lines + c * PANEL_ROWS + v * F32_LANES);
+            squares[v] = f32_fma(y, y, squares[v]);
+        }
+}
+
 KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
                                    int64_t dim, const double *center, int normalized,
                                    float bias_sign, float *panels, float *bias) {
@@ -52,14 +97,10 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
             const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
             /* A panel's rows are more streams than the processor prefetches by itself. */
             for (int r = 0; r < PANEL_ROWS; r++) FARANN_PREFETCH_FAR(later[r] + j);
-            transpose_rows(PANEL_ROWS, row, j, width, panel + j * PANEL_ROWS);
-            for (int64_t c = j; c < j + width; c++)
-                center_line(normalized, panel + c * PANEL_ROWS, center[c], scale);
-            for (int64_t c = j; c < j + width; c++)
-                for (int v = 0; v < PANEL_VECTORS; v++) {
-                    const f32v y = f32_load(panel + c * PANEL_ROWS + v * F32_LANES);
-                    squares[v] = f32_fma(y, y, squares[v]);
-                }
+            if (normalized || dim < 4)
+                pack_scaled(normalized, row, j, width, center, scale, panel, squares);
+            else
+                pack_centered(row, j, width, dim, center, panel, squares);
         }
         for (int v = 0; v < PANEL_VECTORS; v++) f32_store(norms + v * F32_LANES, squares[v]);
         for (int r = 0; r < PANEL_ROWS; r++) {

@@ -103,16 +103,22 @@ KEYS(keys_cosine_f64, FARANN_COSINE)
 
 /* Columns j .. j + width of n rows, coordinate by coordinate. */
 WORD void transpose_rows(const int n, const float *const *row, int64_t j, int width, float *lines) {
-    int c = 0;
-    for (; c + 4 <= width; c += 4) {
-        for (int r = 0; r + 4 <= n; r += 4)
+    const int whole = width / 4 * 4;
+    int r = 0;
+    for (; r + F32_LANES <= n; r += F32_LANES)
+        for (int c = 0; c < whole; c += 4) {
+            f32v columns[4];
+            f32_load_columns(row + r, j + c, columns);
+            for (int i = 0; i < 4; i++) f32_store(lines + (c + i) * n + r, columns[i]);
+        }
+    for (; r + 4 <= n; r += 4)
+        for (int c = 0; c < whole; c += 4)
             f32_transpose4(row[r] + j + c, row[r + 1] + j + c, row[r + 2] + j + c,
                            row[r + 3] + j + c, lines + c * n + r, n);
-        for (int r = n / 4 * 4; r < n; r++)
-            for (int i = 0; i < 4; i++) lines[(c + i) * n + r] = row[r][j + c + i];
-    }
-    for (; c < width; c++)
-        for (int r = 0; r < n; r++) lines[c * n + r] = row[r][j + c];
+    for (; r < n; r++)
+        for (int c = 0; c < whole; c++) lines[c * n + r] = row[r][j + c];
+    for (int c = whole; c < width; c++)
+        for (r = 0; r < n; r++) lines[c * n + r] = row[r][j + c];
 }
 
 KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n,

@@ -74,6 +74,12 @@ WORD f32v f32_from_bf16(const uint16_t *p) {
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 
+/* Four floats from column j on of every fourth row. */
+WORD f32v f32_load_fourth_rows(const float *const *row, int64_t j) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[0] + j)),
+                                _mm_loadu_ps(row[4] + j), 1);
+}
+
 /* Each half of the lanes has the sums over its own of four vectors. */
 WORD f32v f32_sums_of_four(const f32v v[4]) {
     return _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));

@@ -72,6 +72,14 @@ WORD f32v f32_from_bf16(const uint16_t *p) {
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }
 
+/* Four floats from column j on of every fourth row. */
+WORD f32v f32_load_fourth_rows(const float *const *row, int64_t j) {
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(row[0] + j));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(row[4] + j), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(row[8] + j), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(row[12] + j), 3);
+}
+
 /* Each quarter of the lanes has the sums over its own of four vectors. */
 WORD f32v f32_sums_of_four(const f32v v[4]) {
     __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));

@@ -49,6 +49,18 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
     _mm_storeu_ps(out + 2 * stride, c);
     _mm_storeu_ps(out + 3 * stride, d);
 }
+
+/* Columns j .. j + 4 of F32_LANES rows. */
+WORD void f32_load_columns(const float *const *row, int64_t j, f32v columns[4]) {
+    const f32v a = f32_load_fourth_rows(row, j), b = f32_load_fourth_rows(row + 1, j);
+    const f32v c = f32_load_fourth_rows(row + 2, j), d = f32_load_fourth_rows(row + 3, j);
+    const f32v ab_low = FARANN_MM(unpacklo_ps)(a, b), ab_high = FARANN_MM(unpackhi_ps)(a, b);
+    const f32v cd_low = FARANN_MM(unpacklo_ps)(c, d), cd_high = FARANN_MM(unpackhi_ps)(c, d);
+    columns[0] = FARANN_MM(shuffle_ps)(ab_low, cd_low, 0x44);
+    columns[1] = FARANN_MM(shuffle_ps)(ab_low, cd_low, 0xee);
+    columns[2] = FARANN_MM(shuffle_ps)(ab_high, cd_high, 0x44);
+    columns[3] = FARANN_MM(shuffle_ps)(ab_high, cd_high, 0xee);
+}
 #endif
 
 #ifdef FARANN_FOUR_LANES
@@ -62,6 +74,13 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
     int32_t lanes[4] = {0, 0, 0, 0};
     memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
     return i32_load(lanes);
+}
+
+/* Columns j .. j + 4 of F32_LANES rows. */
+WORD void f32_load_columns(const float *const *row, int64_t j, f32v columns[4]) {
+    float lanes[16];
+    f32_transpose4(row[0] + j, row[1] + j, row[2] + j, row[3] + j, lanes, 4);
+    for (int c = 0; c < 4; c++) columns[c] = f32_load(lanes + 4 * c);
 }
 
 /* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */

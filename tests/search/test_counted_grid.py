@@ -109,6 +109,16 @@ def test_packing_is_counted(rng: np.random.Generator) -> None:
     assert index.search_furthest(huge, return_stats=True).stats.rows_packed >= 1000
 
 
+def test_threads_share_packed_rows(rng: np.random.Generator) -> None:
+    """Without codes, few queries are all searched by each thread, in rows of its own."""
+    rows = rng.standard_normal((20_000, 128), dtype=np.float32)
+    index = farann.Index(metric="dot", codes="float32", threads=2)
+    index.add(rows)
+    for n, times in ((24, 1), (300, 2)):
+        did = index.search_furthest(rows[:n], K, return_stats=True).stats
+        assert did.rows_packed == times * len(rows), n
+
+
 def test_of_first_rows_the_best_pass(rng: np.random.Generator) -> None:
     """Without a threshold all of them would, and each takes as long as some rows to score."""
     rows = rng.standard_normal((200, 64), dtype=np.float32)
