@@ -40,9 +40,9 @@ cdef int64_t COMPARED = 30, MOST_COMPARED = 256
 cdef double TOLERATED = 0.02, SURE = 2.0
 # While too little is found, both searches take longer than an exact one alone: SELDOM_AFTER
 # queries after the verdict one in 2 is still compared, after as many more one in 3, and so on to
-# one in RAREST; so many at once are split, and fewer compared together, or none of them: what is
-# left of a small batch takes hardly less. All are again once a mean of about the last RECENT isn't
-# TOLERATED short.
+# one in RAREST. From LEAST_SPLIT queries of a batch on these are compared, and the others answered
+# exactly; a smaller batch is compared as a whole or not at all, as two searches take longer. All
+# queries are compared again once a mean of about the last RECENT isn't TOLERATED short.
 cdef int64_t SELDOM_AFTER = 512, RAREST = 8, LEAST_SPLIT = 16
 cdef double RECENT = 8.0
 

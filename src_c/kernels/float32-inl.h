@@ -114,8 +114,7 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
 KERNEL(void) NAME(pack_queries_f32)(const float *vectors, int64_t stride, const int64_t *members,
                                     int64_t count, int64_t dim, float *tile) {
     const float *row[TILE_QUERIES];
-    for (int t = 0; t < TILE_QUERIES; t++)
-        row[t] = vectors + members[t < count ? t : 0] * stride;
+    for (int t = 0; t < TILE_QUERIES; t++) row[t] = vectors + members[t < count ? t : 0] * stride;
     for (int64_t j = 0; j < dim; j += PACK_COLUMNS) {
         const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
         transpose_rows(TILE_QUERIES, row, j, width, tile + j * TILE_QUERIES);
