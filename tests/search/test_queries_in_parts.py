@@ -345,7 +345,7 @@ def test_what_can_be_no_part(rng: np.random.Generator) -> None:
 def test_ctrl_c(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
-import os, signal
+import os, signal, time
 import inside
 import farann
 
@@ -355,6 +355,8 @@ def noisy(task, run):
     running[0] += 1
     if begun[0] == 3:
         os.kill(os.getpid(), signal.SIGINT)
+    elif begun[0] > 3:
+        time.sleep(0.01)  # all parts together take seconds, in which the signal is heard
     try:
         run()
     finally:
