@@ -20,8 +20,7 @@ _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few en
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
 # Queries of one task where all rows together are small: the queries stay in the L2 cache.
 _QUERIES_OF_FEW_ROWS = 256
-_FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
-_FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
+_FEW_COORDINATES = 1 << 20  # up to which rows are small
 # Coordinates of the queries of a task in float32: with more they leave the caches.
 _MOST_FLOATS = 1 << 20
 _TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
@@ -151,7 +150,7 @@ def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool) -> float:
 def _most_of_task(work: int, dim: int, by_codes: bool) -> int:
     """Queries of an exact task, at most, where one does so many multiply-adds for all rows."""
     most = _QUERIES_A_TASK
-    if work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+    if work <= _FEW_COORDINATES:
         most = _QUERIES_OF_FEW_ROWS
     return most if by_codes else min(most, max(_MOST_FLOATS // dim, 1))
 

@@ -28,41 +28,27 @@ WORD void center_line(int normalized, float *line, double center, const double *
         f32_store(line + r, f32_sub(f32_load(line + r), f32_set1((float)center)));
 }
 
-/* Write columns j .. j + 4 of a vector of rows, centered, and add up their squares: those of the
-   first `before` have been. */
-WORD void pack_four(const float *const *row, int64_t j, int before, const float *center,
-                    float *panel, f32v *squares) {
-    f32v y[4];
-    f32_load_columns(row, j, y);
-    for (int c = 0; c < 4; c++) {
-        y[c] = f32_sub(y[c], f32_set1(center[c]));
-        if (c >= before) *squares = f32_fma(y[c], y[c], *squares);
-        f32_store(panel + (j + c) * PANEL_ROWS, y[c]);
-    }
-}
-
-/* Columns j .. j + width of a panel's rows, of dim >= 4, centered, and their squares. The last ones
-   that aren't four are written with those before them. */
-WORD void pack_centered(const float *const *row, int64_t j, int width, int64_t dim,
-                        const double *center, float *panel, f32v squares[PANEL_VECTORS]) {
-    const int64_t first = width < 4 ? dim - 4 : j, end = j + width;
+/* Columns j .. j + width of a panel's rows, centered, and their squares; width % 4 is 0. */
+WORD void pack_centered(const float *const *row, int64_t j, int width, const double *center,
+                        float *lines, f32v squares[PANEL_VECTORS]) {
     float centers[PACK_COLUMNS];
-    for (int64_t c = first; c < end; c++) centers[c - first] = (float)center[c];
-    for (int v = 0; v < PANEL_VECTORS; v++, row += F32_LANES, panel += F32_LANES) {
-        int64_t c = j;
-        for (; c + 4 <= end; c += 4)
-            pack_four(row, c, 0, centers + (c - first), panel, &squares[v]);
-        if (c < end)
-            pack_four(row, end - 4, (int)(c - (end - 4)), centers + (end - 4 - first), panel,
-                      &squares[v]);
-    }
+    for (int c = 0; c < width; c++) centers[c] = (float)center[j + c];
+    for (int v = 0; v < PANEL_VECTORS; v++)
+        for (int c = 0; c < width; c += 4) {
+            f32v y[4];
+            f32_load_columns(row + v * F32_LANES, j + c, y);
+            for (int i = 0; i < 4; i++) {
+                y[i] = f32_sub(y[i], f32_set1(centers[c + i]));
+                squares[v] = f32_fma(y[i], y[i], squares[v]);
+                f32_store(lines + (c + i) * PANEL_ROWS + v * F32_LANES, y[i]);
+            }
+        }
 }
 
-/* The same of rows of any dim, scaled, too, if they are `normalized`. */
+/* The same of any width, scaled, too, if rows are `normalized`. */
 WORD void pack_scaled(int normalized, const float *const *row, int64_t j, int width,
-                      const double *center, const double *scale, float *panel,
+                      const double *center, const double *scale, float *lines,
                       f32v squares[PANEL_VECTORS]) {
-    float *lines = panel + j * PANEL_ROWS;
     transpose_rows(PANEL_ROWS, row, j, width, lines);
     for (int c = 0; c < width; c++)
         center_line(normalized, lines + c * PANEL_ROWS, center[j + c], scale);
@@ -97,10 +83,12 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
             const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
             /* A panel's rows are more streams than the processor prefetches by itself. */
             for (int r = 0; r < PANEL_ROWS; r++) FARANN_PREFETCH_FAR(later[r] + j);
-            if (normalized || dim < 4)
-                pack_scaled(normalized, row, j, width, center, scale, panel, squares);
-            else
-                pack_centered(row, j, width, dim, center, panel, squares);
+            const int fours = normalized ? 0 : width / 4 * 4;
+            float *lines = panel + j * PANEL_ROWS;
+            if (fours) pack_centered(row, j, fours, center, lines, squares);
+            if (fours < width)
+                pack_scaled(normalized, row, j + fours, width - fours, center, scale,
+                            lines + fours * PANEL_ROWS, squares);
         }
         for (int v = 0; v < PANEL_VECTORS; v++) f32_store(norms + v * F32_LANES, squares[v]);
         for (int r = 0; r < PANEL_ROWS; r++) {

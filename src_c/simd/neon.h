@@ -86,16 +86,16 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
 WORD f32v f32_div(f32v a, f32v b) { return vdivq_f32(a, b); }
 WORD f32v f32_sqrt(f32v v) { return vsqrtq_f32(v); }
 
-/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
-WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
-                         float *out, int stride) {
-    const float32x4_t a = vld1q_f32(r0), b = vld1q_f32(r1), c = vld1q_f32(r2), d = vld1q_f32(r3);
+/* Columns j .. j + 4 of F32_LANES rows. */
+WORD void f32_load_columns(const float *const *row, int64_t j, f32v columns[4]) {
+    const float32x4_t a = vld1q_f32(row[0] + j), b = vld1q_f32(row[1] + j);
+    const float32x4_t c = vld1q_f32(row[2] + j), d = vld1q_f32(row[3] + j);
     const float32x4_t ac_low = vzip1q_f32(a, c), ac_high = vzip2q_f32(a, c);
     const float32x4_t bd_low = vzip1q_f32(b, d), bd_high = vzip2q_f32(b, d);
-    vst1q_f32(out, vzip1q_f32(ac_low, bd_low));
-    vst1q_f32(out + stride, vzip2q_f32(ac_low, bd_low));
-    vst1q_f32(out + 2 * stride, vzip1q_f32(ac_high, bd_high));
-    vst1q_f32(out + 3 * stride, vzip2q_f32(ac_high, bd_high));
+    columns[0] = vzip1q_f32(ac_low, bd_low);
+    columns[1] = vzip2q_f32(ac_low, bd_low);
+    columns[2] = vzip1q_f32(ac_high, bd_high);
+    columns[3] = vzip2q_f32(ac_high, bd_high);
 }
 
 /* Where either is NaN, that of b. FMAX would give NaN. */

@@ -100,15 +100,10 @@ WORD f32v f32_sqrt(f32v v) {
     return v;
 }
 
-/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
-WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
-                         float *out, int stride) {
-    for (int c = 0; c < 4; c++) {
-        out[c * stride] = r0[c];
-        out[c * stride + 1] = r1[c];
-        out[c * stride + 2] = r2[c];
-        out[c * stride + 3] = r3[c];
-    }
+/* Columns j .. j + 4 of F32_LANES rows. */
+WORD void f32_load_columns(const float *const *row, int64_t j, f32v columns[4]) {
+    for (int c = 0; c < 4; c++)
+        for (int r = 0; r < F32_LANES; r++) columns[c].lane[r] = row[r][j + c];
 }
 
 /* The bits of a where the mask has ones, those of b elsewhere. */

@@ -76,11 +76,13 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
     return i32_load(lanes);
 }
 
-/* Columns j .. j + 4 of F32_LANES rows. */
-WORD void f32_load_columns(const float *const *row, int64_t j, f32v columns[4]) {
-    float lanes[16];
-    f32_transpose4(row[0] + j, row[1] + j, row[2] + j, row[3] + j, lanes, 4);
-    for (int c = 0; c < 4; c++) columns[c] = f32_load(lanes + 4 * c);
+/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
+WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
+                         float *out, int stride) {
+    const float *const row[4] = {r0, r1, r2, r3};
+    f32v columns[4];
+    f32_load_columns(row, 0, columns);
+    for (int c = 0; c < 4; c++) f32_store(out + c * stride, columns[c]);
 }
 
 /* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */
