@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import math
 import os
 import signal
 import subprocess
@@ -133,8 +134,7 @@ def one_blas_thread() -> Iterator[None]:
 def codes_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches on few rows go by codes, too, so that small tests are tests of codes."""
     if request.node.get_closest_marker("few_rows_as_floats") is None:
-        monkeypatch.setattr(inside.settings, "coded_query_cost", 0.0)
-        monkeypatch.setattr(inside.settings, "coded_coordinate_cost", 0.0)
+        monkeypatch.setattr(inside.settings, "coded_query_cost", -math.inf)
 
 
 @pytest.fixture

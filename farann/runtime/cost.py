@@ -29,13 +29,14 @@ class Costs(NamedTuple):
 # Queries took 1/2 to 1/6 of that beside all other work on an AMD EPYC (Zen 5) at "avx512vnni" and
 # "avxvnni": 330 batches of 256 on six real sets of 16 to 784 dimensions. "avx2" is as "avxvnni",
 # but for products, timed on an AMD EPYC (Zen 3); a product of codes at "avx512" is taken to cost no
-# more than that: it took 0.019 on the Xeon.
+# more than that: it took 0.019 on the Xeon. At "avx512vnni" it took 0.006 there, and 0.0027 where a
+# float32 product took 0.0085 on the EPYC (Zen 5): its ratio to that is between both.
 COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(1500.0, 8.0, 0.013, 0.026, 34.0, 43.0, 38.0, 0.2),
     "avx512": Costs(5400.0, 10.0, 0.013, 0.025, 34.0, 37.0, 51.0, 0.3),
     "avxvnni": Costs(1500.0, 8.0, 0.01, 0.028, 34.0, 43.0, 38.0, 0.2),
-    "avx512vnni": Costs(1300.0, 2.0, 0.006, 0.013, 35.0, 38.0, 30.0, 0.24),
+    "avx512vnni": Costs(1300.0, 2.0, 0.0035, 0.013, 35.0, 38.0, 30.0, 0.24),
     "amx": Costs(1300.0, 2.0, 0.003, 0.013, 35.0, 22.0, 30.0, 0.24),
     "neon": Costs(3700.0, 21.0, 0.09, 0.056, 34.0, 43.0, 38.0, 0.4),
     "dotprod": Costs(3700.0, 21.0, 0.032, 0.056, 34.0, 43.0, 38.0, 0.4),
@@ -76,13 +77,12 @@ FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it 
 _ROW_AT_RANDOM = 2000
 
 # A batch on few rows is scanned in float32: to code its queries would take longer than codes save,
-# and codes let more rows pass. Round numbers, guided by timings of batches of 16 and 256 on 100 to
-# 3,200 rows of 16 to 1,024 dimensions on an AMD EPYC (Zen 3, "avx2"): codes begin to pay at 400
-# rows for 16 queries, at 2,000 for 256. No fit of known error; a wrong choice costs some time only.
-_CODED_QUERY = 300.0  # ns to rotate and code a query
-_CODED_COORDINATE = 6.0  # ns more for each coordinate
+# and codes let more rows pass. Round numbers, guided by timings of batches of 6 to 256 on 100 to
+# 3,200 rows of 8 to 1,536 dimensions on an AMD EPYC (Zen 5) at "avx2" and above: three of four that
+# are chosen wrongly take less than 1.2 times as long.
+_CODED_QUERY = 900.0  # ns to rotate and code a query, beside its coordinates
 _MORE_PASS = 1 / 30  # rows that pass by codes and wouldn't in float32, for each coordinate
-_FLOAT_ROW = 0.8  # ns to scan a float32 row, beside its products
+_FLOAT_ROW = 1.2  # ns to scan a float32 row, beside its products
 PACKED_COORDINATE = 0.5  # ns to pack a coordinate of a float32 row, for all queries together
 
 # ns to test whether a query is like the sample, beside its float32 products. Round numbers, guided
@@ -105,7 +105,7 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     saved = costs.float_product - costs.code_product + PACKED_COORDINATE / max(n_queries, 1)
     if n_queries < FEW_QUERIES or costs.float_product <= costs.code_product:
         return True
-    extra = _CODED_COORDINATE + _MORE_PASS * (costs.passed + costs.exact_product * dim)
+    extra = costs.query_coordinate + _MORE_PASS * (costs.passed + costs.exact_product * dim)
     return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + extra * dim
 
 

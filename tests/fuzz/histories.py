@@ -7,6 +7,7 @@ A case is one integer: `python tests/fuzz histories 123` runs it again, and prin
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import tempfile
 from collections import Counter
@@ -57,12 +58,11 @@ SMALL = {
     "fewest_built_rows": 64, "fewest_partitioned_rows": 100,
     "hub_rows": 32, "cached_code_bytes": 0,
     # Batches on few rows go by codes, too.
-    "coded_query_cost": 0.0, "coded_coordinate_cost": 0.0,
+    "coded_query_cost": -math.inf,
 }
 SCALES: dict[str, dict[str, float]] = {
     # As farann has them; the suite has others.
-    "usual": {"hub_rows": 512, "cached_code_bytes": 1 << 19, "coded_query_cost": 200.0,
-              "coded_coordinate_cost": 2.0},
+    "usual": {"hub_rows": 512, "cached_code_bytes": 1 << 19, "coded_query_cost": 900.0},
     "small": SMALL,
     # Where it would cost more than it saves, too.
     "first look": {**SMALL, "pca_filter_worth_it": 1e9, "pca_filter_largest_share": 99.0},

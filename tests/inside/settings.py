@@ -27,7 +27,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "choose_for_singles": ("choose_for_singles", (build,)),
     "claim": ("_claim", (files,)),
     "code_added_rows": ("code_like", (coding,)),
-    "coded_coordinate_cost": ("_CODED_COORDINATE", (cost,)),
     "coded_query_cost": ("_CODED_QUERY", (cost,)),
     "choose_pca_filter": ("choose", (pca_filter,)),
     "costs_by_recall": ("costs_by_recall", (build,)),

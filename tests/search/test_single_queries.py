@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import pickle
 import threading
 import weakref
@@ -281,8 +282,7 @@ class TestAnswers:
 def often_searched() -> farann.Index:
     """One for many tests: searches, also those that are refused, leave it as it was."""
     with pytest.MonkeyPatch.context() as patch:  # as for tests, which come later
-        patch.setattr(inside.settings, "coded_query_cost", 0.0)
-        patch.setattr(inside.settings, "coded_coordinate_cost", 0.0)
+        patch.setattr(inside.settings, "coded_query_cost", -math.inf)
         rows = clustered(np.random.default_rng(0), 5000, 12)
         index = index_of(rows, "cosine", cells=30).build(tune=[10])
         index.search_furthest(np.ones(12, np.float32))
