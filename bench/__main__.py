@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--quick", action="store_true", help="exact, two threads, half the batches")
     grid.add_argument("--only", metavar="NAMES", help="sets, as in 'glove,*x1536'")
     grid.add_argument("--metrics", metavar="NAMES", help="default: all three")
+    grid.add_argument("--k", type=int, default=10, help="answers a query (default 10)")
     grid.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
     grid.add_argument("--seconds", type=float, default=0.1, help="a cell and library, at least")
     grid.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
@@ -153,7 +154,7 @@ def _report(arguments: argparse.Namespace) -> None:
 def _grid(arguments: argparse.Namespace) -> None:
     from . import grid
 
-    print(grid.run(_names(arguments.only), _names(arguments.metrics), arguments.quick,
+    print(grid.run(_names(arguments.only), _names(arguments.metrics), arguments.quick, arguments.k,
                    arguments.seconds, arguments.max_rows, arguments.cache, arguments.out,
                    sys.argv[1:]))
 

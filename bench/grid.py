@@ -32,7 +32,6 @@ from .turns import timed as by_turns
 BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
 THREADS = (1, 2, 8)
 RECALLS = (None, 0.95)
-K = 10
 LIMIT = 1.1  # of each ratio that a goal is about
 _SHAPES = [(dim, n) for dim in (2, 8, 32, 128, 512, 1536, 4096) for n in (100, 1000, 10**4, 10**5)]
 _MOST_VALUES = 60_000_000  # of a shape; larger ones are left out
@@ -97,14 +96,15 @@ def timed(ways: dict[str, Ask], queries: Floats, batch: int, threads: int,
                    1e6 / n * median(wall for _, wall in rounds)) for name, rounds in took.items()}
 
 
-def _ways(rows: Floats, metric: str, recall: float | None) -> tuple[dict[str, Ask], list[Any]]:
+def _ways(rows: Floats, metric: str, recall: float | None,
+          k: int) -> tuple[dict[str, Ask], list[Any]]:
     """How each library is asked, and the peers."""
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
+    k = min(k, len(rows))
     if recall:
-        index.tune(k=K)
-    k = min(K, len(rows))
+        index.tune(k=k)
     ways: dict[str, Ask] = {"farann": partial(index.search_furthest, k=k, recall=recall)}
     peers: list[Any] = []
     for peer, parameters in ((FaissFlat, {"multiple": 16}), (FaissFlat, {"multiple": 1}),
@@ -118,9 +118,10 @@ def _ways(rows: Floats, metric: str, recall: float | None) -> tuple[dict[str, As
 
 
 def cells(name: str, rows: Floats, queries: Floats, metric: str, recall: float | None,
-          batches: tuple[int, ...], threads: tuple[int, ...], seconds: float) -> Iterator[Cell]:
+          batches: tuple[int, ...], threads: tuple[int, ...], k: int,
+          seconds: float) -> Iterator[Cell]:
     """Measure the cells of a set under a metric."""
-    ways, peers = _ways(rows, metric, recall)
+    ways, peers = _ways(rows, metric, recall, k)
     ask: Callable[..., object] = ways["farann"]
     of_one = dict[int, tuple[float, float]]()
     for n_threads in threads:
@@ -143,7 +144,7 @@ def cells(name: str, rows: Floats, queries: Floats, metric: str, recall: float |
             yield Cell(name, metric, recall, n_threads, batch, us, max(ratios.values()), ratios)
 
 
-def run(only: list[str] | None, metrics: list[str] | None, quick: bool, seconds: float,
+def run(only: list[str] | None, metrics: list[str] | None, quick: bool, k: int, seconds: float,
         most: int | None, cache: Path, out: Path, command: list[str]) -> str:
     """Measure all cells, and return the worst as a Markdown table.
 
@@ -154,6 +155,8 @@ def run(only: list[str] | None, metrics: list[str] | None, quick: bool, seconds:
     metrics : list of str or None
     quick : bool
         Leave out recalls, eight threads and half of the batches.
+    k : int
+        Answers a query; all rows where a set has fewer.
     seconds : float
         To spend on a cell and library, at least.
     most : int or None
@@ -164,7 +167,7 @@ def run(only: list[str] | None, metrics: list[str] | None, quick: bool, seconds:
     """
     # Read when faiss is loaded; numpy's own OpenBLAS has its kernels already.
     os.environ.update(FaissFlat.environment(machine.cpu_flags()))
-    log, found = Log(out, Options(k=K), command), list[Cell]()
+    log, found = Log(out, Options(k=k), command), list[Cell]()
     batches, threads = (BATCHES[::2], THREADS[:2]) if quick else (BATCHES, THREADS)
     chosen = [name for name in names() if not only or any(fnmatch(name, one) for one in only)]
     if not chosen:
@@ -173,7 +176,8 @@ def run(only: list[str] | None, metrics: list[str] | None, quick: bool, seconds:
         rows, queries = rows_and_queries(name, cache, most)
         for metric in metrics or METRICS:
             for recall in RECALLS[:1] if quick or name in names()[len(_REAL) + 2 :] else RECALLS:
-                for cell in cells(name, rows, queries, metric, recall, batches, threads, seconds):
+                for cell in cells(name, rows, queries, metric, recall, batches, threads, k,
+                                  seconds):
                     found.append(cell)
                     log.write("grid", **cell._asdict())
     return table(found)

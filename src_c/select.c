@@ -142,14 +142,15 @@ int64_t farann_candidates_split(farann_candidates *list, double floor, double be
     }
     list->count = kept;
     if (best == INFINITY) return kept;
-    for (int64_t i = 0; i < kept; i++) {
+    for (int64_t i = 0; i < kept; i++) { /* nor here: the others change places with themselves */
         const float score = scores[i];
-        const int64_t slot = slots[i];
-        if (!((double)score < best)) continue;
-        scores[i] = scores[first];
-        slots[i] = slots[first];
-        scores[first] = score;
-        slots[first++] = slot;
+        const int64_t slot = slots[i], is_less = (double)score < best;
+        const int64_t at = is_less ? first : i;
+        scores[i] = scores[at];
+        slots[i] = slots[at];
+        scores[at] = score;
+        slots[at] = slot;
+        first += is_less;
     }
     return first;
 }
@@ -157,8 +158,9 @@ int64_t farann_candidates_split(farann_candidates *list, double floor, double be
 /* Entries below which insertion sorts. */
 enum { FARANN_FEW_ENTRIES = 24 };
 
+/* Without a branch: which of two is worse is unpredictable. */
 static int is_worse(farann_entry a, farann_entry b) {
-    return a.key < b.key || (a.key == b.key && a.id > b.id);
+    return (a.key < b.key) | ((a.key == b.key) & (a.id > b.id));
 }
 
 /* Put `entry` at the hole `i` of a heap of n entries, worst on top, and let it sink. */
@@ -166,7 +168,7 @@ static void sink(farann_entry *entries, int64_t n, int64_t i, farann_entry entry
     for (;;) {
         int64_t child = 2 * i + 1;
         if (child >= n) break;
-        if (child + 1 < n && is_worse(entries[child + 1], entries[child])) child++;
+        if (child + 1 < n) child += is_worse(entries[child + 1], entries[child]);
         if (!is_worse(entries[child], entry)) break;
         entries[i] = entries[child];
         i = child;
@@ -181,14 +183,9 @@ void farann_topk_push(farann_topk *top, double key, int64_t id) {
         if (is_worse(entries[0], entry)) sink(entries, top->count, 0, entry);
         return;
     }
-    int64_t i = top->count++;
-    while (i > 0) {
-        int64_t parent = (i - 1) / 2;
-        if (!is_worse(entry, entries[parent])) break;
-        entries[i] = entries[parent];
-        i = parent;
-    }
-    entries[i] = entry;
+    entries[top->count++] = entry;
+    if (top->count < top->capacity) return;
+    for (int64_t i = top->count / 2; i-- > 0;) sink(entries, top->count, i, entries[i]);
 }
 
 void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
@@ -313,39 +310,55 @@ static void sort_by_rank(farann_entry *entries, int64_t n, int by_id, const int6
     sort_by_insertion(entries, n <= FARANN_FEW_ENTRIES ? n : 0);
 }
 
-/* Buckets of keys that are sorted apart, and entries from which on they are used. */
-enum { FARANN_BUCKETS = 2048, FARANN_MANY_ENTRIES = 512 };
+/* Bits of a digit of places, and entries from which on they are sorted by two digits. */
+enum { FARANN_DIGIT = 11, FARANN_DIGITS = 1 << FARANN_DIGIT, FARANN_MANY_ENTRIES = 512 };
+
+/* Where a key lies between the best one and the least, in steps: rounding keeps the order. */
+static uint32_t place_between(double best, farann_entry entry, double steps) {
+    return (uint32_t)((best - entry.key) * steps);
+}
+
+/* The start of each digit's entries, from how many there are of each. */
+static void starts_of(uint32_t *counts) {
+    uint32_t start = 0;
+    for (int digit = 0; digit < FARANN_DIGITS; digit++) {
+        const uint32_t count = counts[digit];
+        counts[digit] = start;
+        start += count;
+    }
+}
 
 void farann_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
                          const int64_t *given_up) {
-    if (!scratch || n < FARANN_MANY_ENTRIES) {
-        sort_by_rank(entries, n, 0, given_up);
-        return;
-    }
-    int64_t ends[FARANN_BUCKETS] = {0}, begin = 0;
-    double most = -INFINITY, least = INFINITY;
+    double best = -INFINITY, least = INFINITY;
     int all_numbers = 1;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; scratch && i < n; i++) {
         all_numbers &= entries[i].key == entries[i].key;
-        most = entries[i].key > most ? entries[i].key : most;
+        best = entries[i].key > best ? entries[i].key : best;
         least = entries[i].key < least ? entries[i].key : least;
     }
-    const double steps = (FARANN_BUCKETS - 1) / (most - least);
-    /* Not so where keys are equal, or hardly differ, or one is no number. */
-    if (!all_numbers || !(steps > 0.0 && steps <= DBL_MAX)) {
+    const double steps = (FARANN_DIGITS * FARANN_DIGITS - 1) / (best - least);
+    /* Not by digits where keys are equal, or hardly differ, or one is no number. */
+    if (!scratch || n < FARANN_MANY_ENTRIES || n > UINT32_MAX || !all_numbers ||
+        !(steps > 0.0 && steps <= DBL_MAX)) {
         sort_by_rank(entries, n, 0, given_up);
         return;
     }
-    /* Rounding keeps order: no entry comes into a bucket before that of a better one. */
-    for (int64_t i = 0; i < n; i++) ends[(int64_t)((most - entries[i].key) * steps)]++;
-    for (int64_t b = 0; b < FARANN_BUCKETS; b++) {
-        const int64_t count = ends[b];
-        ends[b] = begin;
-        begin += count;
+    uint32_t low[FARANN_DIGITS] = {0}, high[FARANN_DIGITS] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t place = place_between(best, entries[i], steps);
+        low[place % FARANN_DIGITS]++;
+        high[place >> FARANN_DIGIT]++;
     }
+    starts_of(low);
+    starts_of(high);
     for (int64_t i = 0; i < n; i++)
-        scratch[ends[(int64_t)((most - entries[i].key) * steps)]++] = entries[i];
-    memcpy(entries, scratch, (size_t)n * sizeof *entries);
-    for (int64_t b = 0, from = 0; b < FARANN_BUCKETS; from = ends[b++])
-        sort_by_rank(entries + from, ends[b] - from, 0, given_up);
+        scratch[low[place_between(best, entries[i], steps) % FARANN_DIGITS]++] = entries[i];
+    for (int64_t i = 0; i < n; i++)
+        entries[high[place_between(best, scratch[i], steps) >> FARANN_DIGIT]++] = scratch[i];
+    for (int64_t from = 0, end; from < n && !farann_is_up(given_up); from = end) {
+        const uint32_t place = place_between(best, entries[from], steps);
+        for (end = from + 1; end < n && place_between(best, entries[end], steps) == place;) end++;
+        sort_by_rank(entries + from, end - from, 0, given_up); /* those at one place */
+    }
 }

@@ -23,7 +23,7 @@ typedef struct {
     int64_t id;
 } farann_entry;
 
-/* The best `capacity` entries seen: a heap with the worst on top. */
+/* The best `capacity` entries seen: once there are as many, a heap with the worst on top. */
 typedef struct {
     farann_entry *entries;
     int64_t capacity, count;

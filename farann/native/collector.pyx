@@ -178,7 +178,7 @@ cdef class Collector:
                 self.keep_best(i)
                 answer.select_at = answer.passed.count + 1
                 if self.batch.n_queries >= SELECTED_LATE_FOR:
-                    answer.select_at += self.batch.k // 8
+                    answer.select_at += self.batch.k // 5
         elif answer.best.count == self.batch.k:
             self.raise_threshold(i, answer.best.scores[self.batch.k - 1] - answer.slack)
         if answer.passed.count >= self.capacity or (

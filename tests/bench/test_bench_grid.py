@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -29,10 +30,11 @@ def test_the_worst_cells_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(run, "measured_rates", dict)
     out = tmp_path / "grid.jsonl"
     monkeypatch.setattr(sys, "argv", ["bench", "grid", "--quick", "--only", "100x8", "--metrics",
-                                      "l2", "--seconds", "0", "--out", str(out)])
+                                      "l2", "--k", "200", "--seconds", "0", "--out", str(out)])
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert "of 4 cells miss a goal" in lines[0] and len(lines) == 4 + 4
-    assert len(out.read_text().splitlines()) == 1 + 4
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(records) == 1 + 4 and records[0]["options"]["k"] == 200
     monkeypatch.setattr(sys, "argv", ["bench", "grid", "--only", "none"])
     assert main() == 2 and "--only must match some of glove" in capsys.readouterr().err

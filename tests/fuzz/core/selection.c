@@ -83,7 +83,7 @@ void best(void) {
     }
 }
 
-/* A key of one kind, by a random number: what buckets are good for, and what they aren't. */
+/* A key of one kind, by a random number: what digits are good for, and what they aren't. */
 static double key_like(int kind, uint32_t random) {
     const double even = (double)random;
     switch (kind) {
@@ -93,14 +93,14 @@ static double key_like(int kind, uint32_t random) {
     case 3: return random % 9 ? even : random % 2 ? INFINITY : -INFINITY;
     case 4: return (random % 2 ? 1.7e308 : -1.7e308) / (1.0 + even); /* too far apart */
     case 5: return (double)(random % 2000) * 0x1p-1074;              /* hardly apart */
-    case 6: return random % 100 ? even * 1e-12 : 1e30 * even;        /* nearly all in one bucket */
+    case 6: return random % 100 ? even * 1e-12 : 1e30 * even;        /* nearly all at one place */
     case 7: return 1.0 + (double)(random % 4096) * 0x1p-52;
-    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* about one a bucket */
+    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* about one a place */
     default: return random % 7 ? even : NAN;
     }
 }
 
-/* Sorting by ranks, and by buckets, against qsort. */
+/* Sorting by ranks, and by digits, against qsort. */
 void sorting(void) {
     const int kind = (int)number(0, 9);
     const int64_t n = number(0, 1) ? number(505, 520) : number(0, 3000);
