@@ -88,7 +88,7 @@ cdef class Judge:
             (self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_packed,
              self.cost_alone, self.cost_in_order) = costs
         self.counts = self.cost_passed + self.cost_refined + self.cost_reranked > 0.0
-        self.goes_by_keys = goes_by_keys and uses(KEY_SCAN)
+        self.goes_by_keys = goes_by_keys and batch.k <= MOST_FOR_KEYS and uses(KEY_SCAN)
         self.packs = self.goes_by_keys and batch.n_queries >= PACKED_FOR
         self.accounts = <Account *>batch.scratch.allocate(batch.n_queries, sizeof(Account))
         return self

@@ -5,14 +5,13 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX
 
 from farann.native.collector cimport n_new, rough_key
-from farann.native.judge cimport KEYS, Pause, note, rests
+from farann.native.judge cimport KEYS, MOST_FOR_KEYS, Pause, note, rests
 from farann.native.query_batch cimport CodedQuery
 from farann.native.kernels cimport *
 
 cdef enum:
     FEW_MEMBERS = 3  # fewer queries of a block are scanned one by one, and not as a tile
     LONG_BLOCK_AFTER = 8  # a long block has at most 1/8 of the rows scanned before it
-    MOST_FOR_KEYS = 128  # k up to which queries may go by exact keys behind the first rows
     FEWEST_FOR_KEYS = 256  # coded rows scanned before a query goes by exact keys; or 16 k if more
     # High nibbles pause for a query if more than one row in FEW_PASS + FEW_PASS_DIMS / dim passes:
     # a row that passes costs the time to read dim + 2,000 bytes in sequence, measured; each other

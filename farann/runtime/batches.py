@@ -32,6 +32,9 @@ _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of on
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
 _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
+# ns that one takes in a batch, with rows that passed in vain: of 36,000 and 100,000 rows k = 100
+# took 170 each, k = 1,000 about 115 (AMD EPYC, Zen 5).
+_FOUND = 100.0
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
@@ -47,6 +50,9 @@ _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
 # Exact keys that a part must save the time of: more rows pass in it. Of 10,000 rows in 1,536
 # dimensions 135 did in two parts and those before, 43 without (AMD EPYC, Zen 3).
 _PART_KEYS = 128
+# Rows of a part for each of k results, at least. For k = 1,000 two parts of 30,000 rows took 1.5
+# times as long as all in one, two of 199,000 .9 to 1.04 (AMD EPYC, Zen 5).
+_PART_ROWS_A_RESULT = 64
 _FEW_A_THREAD = 8  # queries per thread up to which rows are split; with more, queries are split
 _FEW_FLOATS_A_THREAD = 32  # the same without codes: each task packs its rows for its own queries
 _FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
@@ -103,13 +109,13 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     usual = None if work_shares is None else work_shares.get(of_kind)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     pays = pay(n)
-    least = _least_shared(snapshot, n, by_codes=approximate or (pays and not trials.pauses))
+    least = _least_shared(snapshot, n, approximate or (pays and not trials.pauses), k)
     threads, by_rows, fewest = _shared(usual, n, work, threads, least)
     few = approximate and rule.rows != ALL_ROWS
     long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
     by_codes, costs = False, RowCosts()
     if (threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows
-            and (n_parts := _parts_of(n, work, query_bytes, threads, pays and not trials.pauses,
+            and (n_parts := _parts_of(n, k, work, query_bytes, threads, pays and not trials.pauses,
                                       snapshot)) > 1):
         trial = pays and trials.begin()
         parts = _in_parts(
@@ -138,13 +144,14 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     return unchecked(ids, scores), stats
 
 
-def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool) -> float:
-    """Multiply-adds of n queries below which threads cost more than they save."""
+def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool, k: int = 0) -> float:
+    """Multiply-adds of n queries, each of k rows, below which threads cost more than they save."""
     costs = COSTS[snapshot.isa]
     by_codes = by_codes and snapshot.codes is not None
     if n < _SHARED_FOR:
         return least_shared_by_few(by_codes)
-    return LEAST_SHARED / (costs.code_product if by_codes else costs.float_product)
+    return (LEAST_SHARED - n * k * _FOUND) / (
+        costs.code_product if by_codes else costs.float_product)
 
 
 def _most_of_task(work: int, dim: int, by_codes: bool) -> int:
@@ -191,7 +198,7 @@ def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core
     return trials
 
 
-def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool,
+def _parts_of(n: int, k: int, work: int, query_bytes: int, threads: int, by_codes: bool,
               snapshot: _core.Snapshot) -> int:
     """Parts of the rows for n queries of `work` multiply-adds each; below 2 don't split rows."""
     costs = COSTS[snapshot.isa]
@@ -201,12 +208,13 @@ def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool,
         product = costs.float_product
     if n >= _SHARED_FOR:
         least = max(least, int(_PART_KEYS * snapshot.dim * costs.exact_product / product))
+    least = max(least, _PART_ROWS_A_RESULT * k * snapshot.dim)
     if n > most * threads:
         return 0
     n_parts = min(threads * _PARTS_A_THREAD, work // max(least, 1),
                   _TASK_BYTES // (n * query_bytes))
-    if n_parts < min(threads, n // _FEWEST_OF_TASK):
-        return 0  # parts of the queries keep more threads busy
+    if n_parts < min(threads, n // _FEWEST_OF_TASK) + by_codes:
+        return 0  # parts of the queries keep more threads busy, or as many and share no packed rows
     return n_parts - n_parts % threads if n_parts > threads else n_parts
 
 

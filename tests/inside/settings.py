@@ -77,6 +77,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "most_sections": ("_MAX_SECTIONS", (container,)),
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
     "part_keys": ("_PART_KEYS", (batches,)),
+    "part_rows_a_result": ("_PART_ROWS_A_RESULT", (batches,)),
     "part_work": ("_PART_WORK", (batches,)),
     "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),

@@ -57,3 +57,16 @@ def test_few_keys_in_float64(
         stats = index.search_furthest(rng.standard_normal((n, 32), dtype=np.float32), k,
                                          return_stats=True, threads=1).stats
         assert k <= stats.rows_rescored / n < 2 * k
+
+
+@pytest.mark.parametrize(("k", "by_keys"), [(100, True), (300, False), (1000, False)])
+def test_no_keys_of_blocks_for_long_answers(k: int, by_keys: bool) -> None:
+    """Rows get better and better, so that most of a block pass: to a list, or for their keys."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((15_000, DIM), dtype=np.float32)
+    queries = (1.0 + 0.1 * rng.standard_normal((16, DIM))).astype(np.float32)
+    rows = rows[np.argsort(2 * rng.standard_normal(len(rows)) - rows.sum(axis=1))]
+    index = index_of(rows, "dot", codes="float32").build()
+    stats = index.search_furthest(queries, k, return_stats=True, threads=1).stats
+    assert (stats.rows_rescored > 2 * k * len(queries)) == by_keys
+    assert_exact(index, rows, queries, (k,))
