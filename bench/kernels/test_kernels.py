@@ -188,7 +188,7 @@ def test_preparing_queries(benchmark: Any, isa: str, dim: int, metric: str, code
 @pytest.mark.parametrize("spread", [True, False], ids=["evenly", "ties"])
 @pytest.mark.parametrize("k", [100, 1000, 10_000])
 def test_sorting(benchmark: Any, k: int, spread: bool) -> None:
-    """All rows are wanted: keys, and sorting them; thousands by buckets where they lie evenly."""
+    """All rows are wanted: keys, and sorting them; thousands by digits where they lie evenly."""
     rows = gaussian(k, 8) if spread else np.sign(gaussian(k, 8))
     queries = gaussian(32, 8, 1)
     seconds = run_fresh(benchmark, rows, queries, "l2", farann.isa_levels()[-1], k=k)

@@ -11,7 +11,7 @@ from libc.math cimport INFINITY, NAN, fabs, nextafterf
 from libc.stdlib cimport free
 
 cdef enum:
-    # Queries from which k/8 more rows are awaited before the best are selected again; those of
+    # Queries from which k/5 more rows are awaited before the best are selected again; those of
     # single queries may lie anywhere.
     SELECTED_LATE_FOR = 6
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
@@ -267,7 +267,7 @@ cdef class Collector:
         cdef const farann_topk *top
         cdef Collector other
         cdef int64_t j
-        for j in range(best.count // 2):  # the worst row first, as while rows are pushed
+        for j in range(best.count // 2):  # the worst row first, as in a heap
             best.entries[j], best.entries[best.count - 1 - j] = (
                 best.entries[best.count - 1 - j], best.entries[j])
         for other in others:

@@ -28,8 +28,8 @@ cdef class CodeTrials:
 cdef enum:
     # Rows from which a scan without codes reads rows by norm, so that norms may end it.
     MANY_IN_ORDER = 16384
-    # k up to which queries may go by exact keys: with more, a row that passes joins a long list,
-    # which costs less than its key.
+    # k up to which queries go by exact keys if many rows pass: with more, each of these joins a long
+    # list, which costs less than its key.
     MOST_FOR_KEYS = 128
 
 

@@ -88,7 +88,7 @@ cdef class Judge:
             (self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_packed,
              self.cost_alone, self.cost_in_order) = costs
         self.counts = self.cost_passed + self.cost_refined + self.cost_reranked > 0.0
-        self.goes_by_keys = goes_by_keys and batch.k <= MOST_FOR_KEYS and uses(KEY_SCAN)
+        self.goes_by_keys = goes_by_keys and uses(KEY_SCAN)
         self.packs = self.goes_by_keys and batch.n_queries >= PACKED_FOR
         self.accounts = <Account *>batch.scratch.allocate(batch.n_queries, sizeof(Account))
         return self
@@ -124,7 +124,8 @@ cdef class Judge:
         Where a filter leaves out the best, many pass for that reason alone.
         """
         cdef int64_t passed = n_selected - self.batch.k
-        return (self.goes_by_keys and self.batch.filter.is_open()
+        return (self.goes_by_keys and self.batch.k <= MOST_FOR_KEYS
+                and self.batch.filter.is_open()
                 and self.collector.answers[i].predicted == -INFINITY
                 and passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim)
 
@@ -139,7 +140,7 @@ cdef class Judge:
         passed -= 2 * n * self.batch.k // seen
         if passed * SOME_PASS > n:
             self.ceilings.find(i)
-        return not few_of(self, passed, n)
+        return self.batch.k <= MOST_FOR_KEYS and not few_of(self, passed, n)
 
     cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil:
         """Whether n rows cost less in float32 than the codes of which so many pass."""

@@ -14,7 +14,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import cost, paging, pool
-from farann.runtime.cost import COSTS, LEAST_SHARED, RowCosts, least_shared_by_few, row_costs
+from farann.runtime.cost import COSTS, FOUND, LEAST_SHARED, RowCosts, least_shared_by_few, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -32,9 +32,6 @@ _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of on
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
 _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
-# ns that one takes in a batch, with rows that passed in vain: of 36,000 and 100,000 rows k = 100
-# took 170 each, k = 1,000 about 115 (AMD EPYC, Zen 5).
-_FOUND = 100.0
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
@@ -50,10 +47,7 @@ _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
 # Exact keys that a part must save the time of: more rows pass in it. Of 10,000 rows in 1,536
 # dimensions 135 did in two parts and those before, 43 without (AMD EPYC, Zen 3).
 _PART_KEYS = 128
-# Rows of a part for each of k results, at least. For k = 1,000 two parts of 30,000 rows took 1.5
-# times as long as all in one, two of 199,000 .9 to 1.04 (AMD EPYC, Zen 5).
-_PART_ROWS_A_RESULT = 64
-_FEW_A_THREAD = 8  # queries per thread up to which rows are split; with more, queries are split
+_FEW_A_THREAD = 8  # queries per thread up to which rows may be split; with more, queries are
 _FEW_FLOATS_A_THREAD = 32  # the same without codes: each task packs its rows for its own queries
 _FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
@@ -107,16 +101,17 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule is EXACT)
     usual = None if work_shares is None else work_shares.get(of_kind)
-    query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
+    found, parts = min(k, chosen.n_rows), None
+    query_bytes = _QUERY_BYTES + 72 * found
     pays = pay(n)
-    least = _least_shared(snapshot, n, approximate or (pays and not trials.pauses), k)
+    least = _least_shared(snapshot, n, approximate or (pays and not trials.pauses), found)
     threads, by_rows, fewest = _shared(usual, n, work, threads, least)
     few = approximate and rule.rows != ALL_ROWS
     long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
     by_codes, costs = False, RowCosts()
     if (threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows
-            and (n_parts := _parts_of(n, k, work, query_bytes, threads, pays and not trials.pauses,
-                                      snapshot)) > 1):
+            and (n_parts := _parts_of(n, found, work, query_bytes, threads,
+                                      pays and not trials.pauses, snapshot)) > 1):
         trial = pays and trials.begin()
         parts = _in_parts(
             lambda flag, by_codes, by_norm: _core.Task(
@@ -145,12 +140,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
 
 def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool, k: int = 0) -> float:
-    """Multiply-adds of n queries, each of k rows, below which threads cost more than they save."""
+    """Multiply-adds of n queries, which find k rows each, that threads share at least."""
     costs = COSTS[snapshot.isa]
     by_codes = by_codes and snapshot.codes is not None
     if n < _SHARED_FOR:
         return least_shared_by_few(by_codes)
-    return (LEAST_SHARED - n * k * _FOUND) / (
+    return max(LEAST_SHARED - n * k * FOUND, 0.0) / (
         costs.code_product if by_codes else costs.float_product)
 
 
@@ -208,13 +203,15 @@ def _parts_of(n: int, k: int, work: int, query_bytes: int, threads: int, by_code
         product = costs.float_product
     if n >= _SHARED_FOR:
         least = max(least, int(_PART_KEYS * snapshot.dim * costs.exact_product / product))
-    least = max(least, _PART_ROWS_A_RESULT * k * snapshot.dim)
+    # In each part about k rows pass that wouldn't in all rows together.
+    least = max(least, int(k * FOUND / product))
     if n > most * threads:
         return 0
     n_parts = min(threads * _PARTS_A_THREAD, work // max(least, 1),
                   _TASK_BYTES // (n * query_bytes))
-    if n_parts < min(threads, n // _FEWEST_OF_TASK) + by_codes:
-        return 0  # parts of the queries keep more threads busy, or as many and share no packed rows
+    by_queries = min(threads, n // _FEWEST_OF_TASK)
+    if n_parts < by_queries or (by_codes and n_parts == by_queries):
+        return 0  # parts of the queries keep more threads busy, or as many, and find rows once
     return n_parts - n_parts % threads if n_parts > threads else n_parts
 
 

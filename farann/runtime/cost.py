@@ -29,8 +29,8 @@ class Costs(NamedTuple):
 # Queries took 1/2 to 1/6 of that beside all other work on an AMD EPYC (Zen 5) at "avx512vnni" and
 # "avxvnni": 330 batches of 256 on six real sets of 16 to 784 dimensions. "avx2" is as "avxvnni",
 # but for products, timed on an AMD EPYC (Zen 3); a product of codes at "avx512" is taken to cost no
-# more than that: it took 0.019 on the Xeon. At "avx512vnni" it took 0.006 there, and 0.0027 where a
-# float32 product took 0.0085 on the EPYC (Zen 5): its ratio to that is between both.
+# more than that: it took 0.019 on the Xeon. At "avx512vnni" it took 0.006 there,
+# and 0.0027 on the EPYC (Zen 5), where a float32 product took 0.0085: 0.0035 is between both.
 COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(1500.0, 8.0, 0.013, 0.026, 34.0, 43.0, 38.0, 0.2),
@@ -70,6 +70,9 @@ _ROW_IN_ORDER = 22.0
 # ns of a batch's products below which a second thread costs more than it saves. Measured on an AMD
 # EPYC (Zen 3) at "avx2", and on a Xeon (Sapphire Rapids) at "amx".
 LEAST_SHARED = 4.4e5
+# ns that a row of a long answer takes, with those that passed in vain: of 36,000 and 100,000 rows
+# k = 100 took 170 each, k = 1,000 about 115. Measured on an AMD EPYC (Zen 5).
+FOUND = 100.0
 LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: bytes
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.

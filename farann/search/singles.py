@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import SearchStats, shares_found
-from farann.runtime.cost import COSTS, FEW_QUERIES, LEAST_SHARED, least_shared_by_few
+from farann.runtime.cost import COSTS, FEW_QUERIES, FOUND, LEAST_SHARED, least_shared_by_few
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -111,13 +111,15 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles[key] = single
 
 
-def stays_alone(did: SearchStats, isa: str) -> bool:
-    """Whether a batch that did so much is to keep its search: no other thread would share it."""
+def stays_alone(did: SearchStats, k: int, isa: str) -> bool:
+    """Whether a batch for the k best rows that did so much is to keep its search: no other thread
+    would share it."""
     code, product = COSTS[isa].code_product, COSTS[isa].float_product
     if did.queries < FEW_QUERIES:
         return (did.code_products / least_shared_by_few(True)
                 + did.float_products / least_shared_by_few(False)) < 1
-    return code * did.code_products + product * did.float_products < LEAST_SHARED
+    return (code * did.code_products + product * did.float_products
+            + FOUND * did.queries * k) < LEAST_SHARED
 
 
 def keep_batch(store: Store, isa: str, k: int, n: int, recall: float | None = None,
@@ -186,7 +188,7 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
     if plain and answer is not None:
         did = SearchStats(*answer[2])
         note_work(store, k, did, recall)
-        if recall is None and (stays_alone(did, live.isa) or live.n_threads == 1):
+        if recall is None and (stays_alone(did, k, live.isa) or live.n_threads == 1):
             keep_batch(store, live.isa, k, len(queries))
     return answer
 
@@ -245,7 +247,7 @@ def _batch(live: Live, store: Store, queries: Float32Array, k: int,
     if not found or len(found) == 4:
         return None
     if found[2][_CODES] + found[2][_FLOATS] >= _LEAST_LONG and not (
-            stays_alone(did := SearchStats(*found[2]), live.isa) or live.n_threads == 1):
+            stays_alone(did := SearchStats(*found[2]), k, live.isa) or live.n_threads == 1):
         # Next time others may share it.
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
         note_work(store, k, did, recall)

@@ -92,8 +92,7 @@ def lend(store: Store, k: int, isa: str, n_queries: int = 1, share: float = 1.0)
 
     The amount doesn't depend on threads, so that the same calls always give the same answers."""
     costs, n, dim = (SINGLE_COSTS if n_queries == 1 else COSTS)[isa], len(store), store.dim
-    # In any order the i-th row passes with a chance of k in i.
-    passed = k * max(1.0, math.log(max(n / k, 1.0)))
+    passed = min(k, n) * (1.0 + math.log(max(n / k, 1.0)))  # the i-th with a chance of k in i
     supposed = (costs.query + (costs.query_coordinate + n * costs.code_product) * dim
                 + passed * costs.passed)
     store.tunings.go_on(k, partial(measured_again, store, k, isa), supposed, n_queries, share)

@@ -109,7 +109,7 @@ def test_parts_begin_anew(n: int, rng: np.random.Generator,
     monkeypatch.setattr(inside.settings, "small_work_of_few", 1)
     monkeypatch.setattr(inside.settings, "part_work", 1)
     monkeypatch.setattr(inside.settings, "part_keys", 0)
-    monkeypatch.setattr(inside.settings, "part_rows_a_result", 0)
+    monkeypatch.setattr(inside.settings, "found_cost", 0.0)
     orders: list[bool] = []
 
     def begun(task: Any, begin: Any, *given: Any, by_norm: bool = True, **options: Any) -> None:

@@ -118,7 +118,7 @@ def test_parts_of_the_rows(n_queries: int, codes: str, rng: np.random.Generator,
                            monkeypatch: pytest.MonkeyPatch) -> None:
     """What parts find is merged, for few queries on many rows."""
     for name, value in (("is_long", lambda *_: True), ("leading_share", 16), ("part_work", 1),
-                        ("part_keys", 0), ("part_rows_a_result", 0), ("rows_a_part", 64),
+                        ("part_keys", 0), ("found_cost", 0.0), ("rows_a_part", 64),
                         ("small_work_of_few", 1)):
         monkeypatch.setattr(inside.settings, name, value)
     rows = rng.integers(-3, 4, (4000, 4)).astype(np.float32)

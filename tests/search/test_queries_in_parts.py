@@ -32,7 +32,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     monkeypatch.setattr(inside.settings, "least_work_of_parts", 0.0)
     monkeypatch.setattr(inside.settings, "part_work", 1)
     monkeypatch.setattr(inside.settings, "part_keys", 0)
-    monkeypatch.setattr(inside.settings, "part_rows_a_result", 0)
+    monkeypatch.setattr(inside.settings, "found_cost", 0.0)
     monkeypatch.setattr(inside.settings, "rows_a_part", 64)
     parts: list[tuple[int, int]] = []
 
@@ -290,15 +290,15 @@ def test_batches_are_cut_by_what_the_last_one_did(
 
 
 @pytest.mark.parametrize(("n", "k", "keys", "cut"), [
-    (10, 10, 0, [1, 2]), (10, 10, 100, [1, 2]), (10, 10, 100_000, []), (10, 500, 0, []),
+    (10, 10, 0, [1, 2]), (10, 10, 100, [1, 2]), (10, 10, 100_000, []), (10, 3000, 0, []),
     (15, 10, 0, [1, 2]), (16, 10, 0, [2]), (17, 10, 0, [2])])
 def test_what_is_cut(n: int, k: int, keys: int, cut: list[int], rng: np.random.Generator,
                      monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows for a few queries a thread, if parts save the time of keys and have many rows for each
-    result; the queries where each thread gets enough of them."""
+    """Rows for a few queries a thread, if parts save the time of keys and don't find too many rows;
+    the queries where each thread gets enough of them."""
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
     monkeypatch.setattr(inside.settings, "part_keys", keys)
-    monkeypatch.setattr(inside.settings, "part_rows_a_result", 64)
+    monkeypatch.setattr(inside.settings, "found_cost", 100.0)
     monkeypatch.setattr(inside.settings, "rows_a_part", 1024)
     used = noted_cuts(monkeypatch)
     rows = rng.standard_normal((60_000, 16), dtype=np.float32)
@@ -314,7 +314,8 @@ def test_threads_share_long_answers(rng: np.random.Generator,
     """Of few rows, too, which no thread would be woken for: to find so many takes longer."""
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
     monkeypatch.setattr(inside.settings, "small_work", 4.4e5)
-    rows = rng.standard_normal((2000, 16), dtype=np.float32)
+    monkeypatch.setattr(inside.settings, "found_cost", 100.0)
+    rows = rng.standard_normal((1100, 4), dtype=np.float32)
     used = noted_cuts(monkeypatch)
     index = index_of(rows, threads=2).build()
     for k, cut in ((10, []), (1000, [2])):

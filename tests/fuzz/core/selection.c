@@ -95,7 +95,7 @@ static double key_like(int kind, uint32_t random) {
     case 5: return (double)(random % 2000) * 0x1p-1074;              /* hardly apart */
     case 6: return random % 100 ? even * 1e-12 : 1e30 * even;        /* nearly all at one place */
     case 7: return 1.0 + (double)(random % 4096) * 0x1p-52;
-    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* about one a place */
+    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* many at some places, none between */
     default: return random % 7 ? even : NAN;
     }
 }
