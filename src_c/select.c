@@ -331,16 +331,15 @@ static void starts_of(uint32_t *counts) {
 void farann_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
                          const int64_t *given_up) {
     double best = -INFINITY, least = INFINITY;
-    int all_numbers = 1;
-    for (int64_t i = 0; scratch && i < n; i++) {
-        all_numbers &= entries[i].key == entries[i].key;
+    int by_digits = scratch && n >= FARANN_MANY_ENTRIES && n <= UINT32_MAX;
+    for (int64_t i = 0; by_digits && i < n; i++) {
+        by_digits &= entries[i].key == entries[i].key;
         best = entries[i].key > best ? entries[i].key : best;
         least = entries[i].key < least ? entries[i].key : least;
     }
     const double steps = (FARANN_DIGITS * FARANN_DIGITS - 1) / (best - least);
-    /* Not by digits where keys are equal, or hardly differ, or one is no number. */
-    if (!scratch || n < FARANN_MANY_ENTRIES || n > UINT32_MAX || !all_numbers ||
-        !(steps > 0.0 && steps <= DBL_MAX)) {
+    /* Not by digits where keys are few or equal, or hardly differ, or one is no number. */
+    if (!by_digits || !(steps > 0.0 && steps <= DBL_MAX)) {
         sort_by_rank(entries, n, 0, given_up);
         return;
     }

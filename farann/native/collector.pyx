@@ -11,9 +11,6 @@ from libc.math cimport INFINITY, NAN, fabs, nextafterf
 from libc.stdlib cimport free
 
 cdef enum:
-    # Queries from which k/5 more rows are awaited before the best are selected again; those of
-    # single queries may lie anywhere.
-    SELECTED_LATE_FOR = 6
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
     # k-th. With 4 k for all, 2 % more rows are refined on Fashion-MNIST.
     LARGE_K = 65
@@ -173,12 +170,11 @@ cdef class Collector:
         self.batch.passed += answer.passed.count - before
         self.take_passed(i, before, where)
         if self.selects:
-            # Selecting the k best raises the threshold, if enough have passed since the last time.
+            # Selecting the k best raises the threshold. It waits for k/5 more rows, which takes
+            # less time than to select after each block, though some more rows pass.
             if answer.passed.count >= max(answer.select_at, self.batch.k):
                 self.keep_best(i)
-                answer.select_at = answer.passed.count + 1
-                if self.batch.n_queries >= SELECTED_LATE_FOR:
-                    answer.select_at += self.batch.k // 5
+                answer.select_at = answer.passed.count + 1 + self.batch.k // 5
         elif answer.best.count == self.batch.k:
             self.raise_threshold(i, answer.best.scores[self.batch.k - 1] - answer.slack)
         if answer.passed.count >= self.capacity or (

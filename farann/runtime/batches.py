@@ -101,17 +101,18 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule is EXACT)
     usual = None if work_shares is None else work_shares.get(of_kind)
-    found, parts = min(k, chosen.n_rows), None
-    query_bytes = _QUERY_BYTES + 72 * found
+    n_found, parts = min(k, chosen.n_rows), None
+    query_bytes = _QUERY_BYTES + 72 * n_found
     pays = pay(n)
-    least = _least_shared(snapshot, n, approximate or (pays and not trials.pauses), found)
+    tries = pays and not trials.pauses
+    least = _least_shared(snapshot, n, approximate or tries, n_found)
     threads, by_rows, fewest = _shared(usual, n, work, threads, least)
     few = approximate and rule.rows != ALL_ROWS
     long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
     by_codes, costs = False, RowCosts()
     if (threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows
-            and (n_parts := _parts_of(n, found, work, query_bytes, threads,
-                                      pays and not trials.pauses, snapshot)) > 1):
+            and (n_parts := _parts_of(n, n_found, work, query_bytes, threads, tries,
+                                      snapshot)) > 1):
         trial = pays and trials.begin()
         parts = _in_parts(
             lambda flag, by_codes, by_norm: _core.Task(

@@ -70,10 +70,10 @@ _ROW_IN_ORDER = 22.0
 # ns of a batch's products below which a second thread costs more than it saves. Measured on an AMD
 # EPYC (Zen 3) at "avx2", and on a Xeon (Sapphire Rapids) at "amx".
 LEAST_SHARED = 4.4e5
+LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: bytes
 # ns that a row of a long answer takes, with those that passed in vain: of 36,000 and 100,000 rows
 # k = 100 took 170 each, k = 1,000 about 115. Measured on an AMD EPYC (Zen 5).
 FOUND = 100.0
-LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: bytes
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
@@ -81,8 +81,8 @@ _ROW_AT_RANDOM = 2000
 
 # A batch on few rows is scanned in float32: to code its queries would take longer than codes save,
 # and codes let more rows pass. Round numbers, guided by timings of batches of 6 to 256 on 100 to
-# 3,200 rows of 8 to 1,536 dimensions on an AMD EPYC (Zen 5) at "avx2" and above: three of four that
-# are chosen wrongly take less than 1.2 times as long.
+# 3,200 rows of 8 to 1,536 dimensions on an AMD EPYC (Zen 5) at "avx2" and above: wrong choices took
+# at most 1.3 times as long at "avx512vnni" and "avxvnni", 1.5 at "avx512", 1.75 at "avx2".
 _CODED_QUERY = 900.0  # ns to rotate and code a query, beside its coordinates
 _MORE_PASS = 1 / 30  # rows that pass by codes and wouldn't in float32, for each coordinate
 _FLOAT_ROW = 1.2  # ns to scan a float32 row, beside its products

@@ -311,17 +311,19 @@ def test_what_is_cut(n: int, k: int, keys: int, cut: list[int], rng: np.random.G
 
 def test_threads_share_long_answers(rng: np.random.Generator,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of few rows, too, which no thread would be woken for: to find so many takes longer."""
+    """Of few rows, too, which no thread would be woken for: to find so many takes longer. Nor does
+    a thread keep such a batch for itself once it comes again."""
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
-    monkeypatch.setattr(inside.settings, "small_work", 4.4e5)
+    monkeypatch.setattr(inside.settings, "small_work", 3e5)
     monkeypatch.setattr(inside.settings, "found_cost", 100.0)
     rows = rng.standard_normal((1100, 4), dtype=np.float32)
     used = noted_cuts(monkeypatch)
     index = index_of(rows, threads=2).build()
-    for k, cut in ((10, []), (1000, [2])):
-        used.clear()
-        index.search_furthest(rows[:32], k)
-        assert used == cut
+    for k, cut in ((10, []), (100, [2]), (1000, [2])):
+        for _ in range(4):
+            used.clear()
+            index.search_furthest(rows[:32], k)
+            assert used == cut
 
 
 def test_a_pause_of_codes_is_counted_once_a_batch(rng: np.random.Generator,
