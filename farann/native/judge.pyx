@@ -190,7 +190,7 @@ cdef class Judge:
         """
         cdef int64_t k = self.batch.k, n = self.batch.n_queries
         cdef int64_t otherwise = max(self.coded, n * n_rows if n_rows < MANY_IN_ORDER else 0)
-        cdef double rows = <double>self.coded / n, passed = k * max(1.0, log(max(rows / k, 1.0)))
+        cdef double rows = <double>self.coded / n, passed = k * (1.0 + log(max(rows / k, 1.0)))
         cdef double extra = row_cost(self, n, self.cost_in_order if in_order else 0.0)
         return self.paid - n * (passed * self.cost_passed + k * self.cost_reranked) > (
             extra * otherwise * (2.0 if in_order else 1.0))

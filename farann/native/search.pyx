@@ -134,7 +134,7 @@ cdef class Search:
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int s
-        cdef int64_t i, n_rows = 0
+        cdef int64_t i, before, n_rows = 0
         cdef bint in_order = False
         self.batch.kernels.begin()
         self.judge.begin()
@@ -156,9 +156,11 @@ cdef class Search:
         for s in range(self.n_base):
             n_rows = max(n_rows, (<Part>self.parts[s]).source.count)
             in_order = in_order or (<Part>self.parts[s]).order is not None
-        self.lost = self.gave_up or self.judge.lost(n_rows, in_order)
         self.batch.kernels.end()
+        before = self.batch.rescored
         self.collector.finish()
+        self.judge.paid += (self.batch.rescored - before) * self.judge.cost_reranked
+        self.lost = self.gave_up or self.judge.lost(n_rows, in_order)
 
     @cython.final
     cdef void all_ask(self) noexcept nogil:

@@ -370,3 +370,17 @@ def test_in_an_order_that_may_end_float32_costs_more() -> None:
                                      costs=(passed, 0.0, 0.0, 0.0, 0.0, in_order))
         assert_same(inside.native.run(task, 40, 10), expected)
         assert task.lost == lost and not task.gave_up
+
+
+def test_keys_that_come_last_count() -> None:
+    """Of long answers most keys are computed once all rows are scanned. Codes leave more of them to
+    compute than float32, which are worth leaving codes for if keys are dear."""
+    rng = np.random.default_rng(2)
+    rows, queries = (rng.standard_normal((n, 256), dtype=np.float32) for n in (2000, 8))
+    snapshot = inside.store.snapshot_of(index_of(rows).build())
+    expected = reference.furthest(queries, rows, 200, "l2")
+    for reranked, lost in ((1.0, False), (60.0, True)):
+        task = inside.native.task_of(snapshot, queries, 200,
+                                     costs=(0.0, 0.0, reranked, 0.0, 0.0, 0.0))
+        assert_same(inside.native.run(task, 8, 200), expected)
+        assert task.lost == lost and not task.gave_up

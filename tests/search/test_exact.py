@@ -285,7 +285,8 @@ def test_codes_lose_by_what_passes(
         index, costs[:] = index_of(rows, "dot", threads=1).build(), [0.0] * 6
         passed = index.search_furthest(rows[:n], k, return_stats=True).stats.rows_passed
         saved = n * len(rows) * (1 + 50 / n)
-        costs[:] = [share * saved / (passed - n * k * math.log(len(rows) / k)), 0, 0, 50, 10, 0]
+        costs[:] = [share * saved / (passed - n * k * (1 + math.log(len(rows) / k))),
+                    0, 0, 50, 10, 0]
         for _ in range(2):
             index.search_furthest(rows[:n], k)
         last = index.search_furthest(rows[:n], k, return_stats=True).stats
