@@ -135,7 +135,10 @@ def test_few_rows_get_keys_one_by_one(kind: str, codes: str, rng: np.random.Gene
     index.build()
     stats = index.search_furthest(both[N:], 10, return_stats=True).stats
     assert stats.rows_rescored < QUERIES * N / 5
-    if kind == "sparse":  # nothing is above 0, and rows of 0 with the smallest ids are found soon
+    # Nothing is above 0, and rows of 0 with the smallest ids are found soon: in the order of ids,
+    # for which codes are left where float32 may cost less.
+    if kind == "sparse" and (
+            codes == "float32" or any(inside.runtime.row_costs(QUERIES, 8, index.isa))):
         assert stats.rows_scanned < QUERIES * N * 0.8
 
 
