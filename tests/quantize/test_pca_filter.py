@@ -26,6 +26,7 @@ import farann
 
 Float64 = NDArray[np.float64]
 LEVELS = inside.levels()
+DEFAULT = farann.Index().isa
 N, DIM, RANK = 5000, 24, 9
 
 
@@ -37,7 +38,7 @@ def flat(rng: np.random.Generator, n: int = N, noise: float = 0.02, dim: int = D
     return (vectors + noise * rng.standard_normal((n, dim))).astype(np.float32)
 
 
-def built(rows: Float32, metric: str, isa: str = LEVELS[-1], queries: Float32 | None = None,
+def built(rows: Float32, metric: str, isa: str = DEFAULT, queries: Float32 | None = None,
           **options: Any) -> farann.Index:
     index = index_of(rows, metric, **options)
     index.build(queries)
@@ -56,7 +57,7 @@ def n_axes(index: farann.Index) -> int | None:
     return None if axes is None else len(axes)
 
 
-def with_axes(rows: Float32, metric: str, axes: Float64, isa: str = LEVELS[-1],
+def with_axes(rows: Float32, metric: str, axes: Float64, isa: str = DEFAULT,
               **options: Any) -> farann.Index:
     """An index whose codes have axes of choice; AssertionError where rows have no codes."""
     index = built(rows, metric, isa)
