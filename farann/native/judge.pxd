@@ -29,7 +29,7 @@ cdef enum:
     # Rows from which a scan without codes reads rows by norm, so that norms may end it.
     MANY_IN_ORDER = 16384
     # k up to which queries go by exact keys if many rows pass: with more, each of these joins a long
-    # list, which costs less than its key.
+    # list, which costs less than its key, unless nearly all pass.
     MOST_FOR_KEYS = 128
 
 
@@ -67,7 +67,8 @@ cdef class Judge:
     cdef bint leaves            # whether rows are to be read in the order of memory from there on
     cdef bint goes_by_keys      # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too
-    cdef double paid            # the cost of all rows that passed by codes
+    # The cost of all rows that passed by codes, and of all keys computed last.
+    cdef double paid
     cdef int64_t coded          # rows that codes scored, but for those that a higher rung did
     cdef Account *accounts      # by query
     cdef Judge leader           # that of a search of other rows, at whose rungs queries begin; None
@@ -81,6 +82,7 @@ cdef class Judge:
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil
     cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
                      int64_t reranked) noexcept nogil
+    cdef void pay_for_keys(self, int64_t n) noexcept nogil
     cdef bint lost(self, int64_t n_rows, bint in_order) noexcept nogil
     cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil

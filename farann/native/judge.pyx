@@ -124,7 +124,7 @@ cdef class Judge:
         Where a filter leaves out the best, many pass for that reason alone.
         """
         cdef int64_t passed = n_selected - self.batch.k
-        return (self.goes_by_keys and self.batch.k <= MOST_FOR_KEYS
+        return (self.goes_by_keys and key_scan_pays(self, n_selected, n)
                 and self.batch.filter.is_open()
                 and self.collector.answers[i].predicted == -INFINITY
                 and passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim)
@@ -134,13 +134,14 @@ cdef class Judge:
 
         In random order about n k / seen rows pass anyway.
         """
+        cdef bint pays = key_scan_pays(self, passed, n)
         if passed == 0 or seen < self.batch.k or not self.goes_by_keys or (
                 self.collector.answers[i].predicted > -INFINITY):
             return False
         passed -= 2 * n * self.batch.k // seen
         if passed * SOME_PASS > n:
             self.ceilings.find(i)
-        return self.batch.k <= MOST_FOR_KEYS and not few_of(self, passed, n)
+        return pays and not few_of(self, passed, n)
 
     cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil:
         """Whether n rows cost less in float32 than the codes of which so many pass."""
@@ -179,6 +180,9 @@ cdef class Judge:
         self.accounts[i].spent += cost
         self.coded += n
         self.paid += cost
+
+    cdef void pay_for_keys(self, int64_t n) noexcept nogil:
+        self.paid += n * self.cost_reranked
 
     cdef bint lost(self, int64_t n_rows, bint in_order) noexcept nogil:
         """Whether float32 would have cost less for n_rows in all, where no single look found that;
@@ -270,6 +274,14 @@ cdef class Judge:
 cdef double row_cost(Judge judge, int64_t shared, double reading) noexcept nogil:
     """The same, if it takes `reading` longer to read than in the order of memory."""
     return 1.0 + min((judge.cost_packed + reading) / shared, judge.cost_alone + reading)
+
+
+cdef bint key_scan_pays(Judge judge, int64_t passed, int64_t n) noexcept nogil:
+    """Whether queries of so many results may go by exact keys of blocks, if `passed` of n rows pass.
+
+    Rows of which most tie with the k-th would join the list and get keys as well.
+    """
+    return judge.batch.k <= MOST_FOR_KEYS or 10 * passed > 9 * n
 
 
 cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:

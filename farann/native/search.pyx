@@ -159,7 +159,7 @@ cdef class Search:
         self.batch.kernels.end()
         before = self.batch.rescored
         self.collector.finish()
-        self.judge.paid += (self.batch.rescored - before) * self.judge.cost_reranked
+        self.judge.pay_for_keys(self.batch.rescored - before)
         self.lost = self.gave_up or self.judge.lost(n_rows, in_order)
 
     @cython.final

@@ -24,13 +24,14 @@ class Costs(NamedTuple):
 # each level ("scalar": 80), on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000
 # rows in 32 to 784 dimensions, of all kinds of codes, exact and with four efforts, k = 10 and 100.
 # Half of the costs relative to exact search are within 20 %. "amx" has those of "avx512vnni",
-# but for products of codes, taken to cost half, and rows that pass: 20 to 22 ns on a Xeon of 2 GHz
+# but for products of codes, taken to cost .003, and rows that pass: 20 to 22 ns on a Xeon of 2 GHz
 # (Sapphire Rapids). At "avx2" and above a row that passes took 34 to 44 ns on an AMD EPYC (Zen 4).
 # Queries took 1/2 to 1/6 of that beside all other work on an AMD EPYC (Zen 5) at "avx512vnni" and
 # "avxvnni": 330 batches of 256 on six real sets of 16 to 784 dimensions. "avx2" is as "avxvnni",
 # but for products, timed on an AMD EPYC (Zen 3); a product of codes at "avx512" is taken to cost no
-# more than that: it took 0.019 on the Xeon. At "avx512vnni" it took 0.006 there,
-# and 0.0027 on the EPYC (Zen 5), where a float32 product took 0.0085: 0.0035 is between both.
+# more than that: it took 0.019 on the Xeon of 2.5 GHz. At "avx512vnni" it took 0.006 there, and
+# 0.0027 on the EPYC (Zen 5), where a float32 product took 0.0085: 0.0035 is between both, and
+# float32 stays the Xeon's.
 COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(1500.0, 8.0, 0.013, 0.026, 34.0, 43.0, 38.0, 0.2),
@@ -67,12 +68,13 @@ _ROW_ANYWHERE = 60.0
 # ns to read a row in the order of codes, which is not that of memory, beside packing it. Measured
 # on an AMD EPYC (Zen 3), 100,000 x 64.
 _ROW_IN_ORDER = 22.0
-# ns of a batch's products below which a second thread costs more than it saves. Measured on an AMD
-# EPYC (Zen 3) at "avx2", and on a Xeon (Sapphire Rapids) at "amx".
+# ns of a batch's products, and of finding its rows, below which a second thread costs more than it
+# saves. Measured on an AMD EPYC (Zen 3) at "avx2", and on a Xeon (Sapphire Rapids) at "amx".
 LEAST_SHARED = 4.4e5
 LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: bytes
 # ns that a row of a long answer takes, with those that passed in vain: of 36,000 and 100,000 rows
-# k = 100 took 170 each, k = 1,000 about 115. Measured on an AMD EPYC (Zen 5).
+# k = 100 took 170 each, k = 1,000 about 115, rounded down. Measured at "avx512vnni" on an AMD EPYC
+# (Zen 5).
 FOUND = 100.0
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.

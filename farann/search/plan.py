@@ -133,7 +133,7 @@ def _keep(question: Question, did: SearchStats, table: Measured | None, rule: St
     if (1 < n <= singles.MOST_TOGETHER and question.row_filters is UNFILTERED and not lacking
             and (n <= singles.MOST_LONG
                  or did.code_products + did.float_products < singles.KEPT_WORK)
-            and singles.stays_alone(did, k, isa)):
+            and singles.stays_alone(did, min(k, len(store)), isa)):
         if recall is not None and (singles.is_exact(store, k, recall, n)
                                    or singles.finds_too_little(store, k, recall, n)):
             recall, guard, rule = None, None, EXACT

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import farann
 from bench import grid, run
 from bench.__main__ import main
 
@@ -28,13 +30,21 @@ def test_the_worst_cells_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                                    capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(grid, "BATCHES", (1, 7, 9))
     monkeypatch.setattr(run, "measured_rates", dict)
+    asked = set[int]()
+    search = farann.Index.search_furthest
+
+    def search_furthest(index: farann.Index, queries: Any, k: int, **options: Any) -> Any:
+        asked.add(k)
+        return search(index, queries, k, **options)
+
+    monkeypatch.setattr(farann.Index, "search_furthest", search_furthest)
     out = tmp_path / "grid.jsonl"
     monkeypatch.setattr(sys, "argv", ["bench", "grid", "--quick", "--only", "100x8", "--metrics",
-                                      "l2", "--k", "200", "--seconds", "0", "--out", str(out)])
+                                      "l2", "--k", "20", "--seconds", "0", "--out", str(out)])
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert "of 4 cells miss a goal" in lines[0] and len(lines) == 4 + 4
     records = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(records) == 1 + 4 and records[0]["options"]["k"] == 200
+    assert len(records) == 1 + 4 and records[0]["options"]["k"] == 20 and asked == {20}
     monkeypatch.setattr(sys, "argv", ["bench", "grid", "--only", "none"])
     assert main() == 2 and "--only must match some of glove" in capsys.readouterr().err

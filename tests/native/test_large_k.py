@@ -59,7 +59,7 @@ def test_few_keys_in_float64(
         assert k <= stats.rows_rescored / n < 2 * k
 
 
-@pytest.mark.parametrize(("k", "by_keys"), [(100, True), (300, False), (1000, False)])
+@pytest.mark.parametrize(("k", "by_keys"), [(100, True), (128, True), (129, False), (1000, False)])
 def test_no_keys_of_blocks_for_long_answers(k: int, by_keys: bool) -> None:
     """Rows get better and better, so that most of a block pass: to a list, or for their keys."""
     rng = np.random.default_rng(0)
@@ -70,3 +70,15 @@ def test_no_keys_of_blocks_for_long_answers(k: int, by_keys: bool) -> None:
     stats = index.search_furthest(queries, k, return_stats=True, threads=1).stats
     assert (stats.rows_rescored > 2 * k * len(queries)) == by_keys
     assert_exact(index, rows, queries, (k,))
+
+
+def test_keys_of_blocks_for_long_answers_of_rows_that_tie() -> None:
+    """Nearly all rows of a block pass, and would join the list and get a key as well."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.standard_normal((1, DIM), dtype=np.float32), N, axis=0)
+    rows[rng.choice(N, N // 20, replace=False)] = rng.standard_normal((N // 20, DIM))
+    queries = rng.standard_normal((16, DIM), dtype=np.float32)
+    index = index_of(rows, "dot", codes="float32").build()
+    stats = index.search_furthest(queries, 1000, return_stats=True, threads=1).stats
+    assert stats.rows_rescored < len(queries) * N // 2
+    assert_exact(index, rows, queries, (1000,))

@@ -77,7 +77,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static void (*const parts[])(void) = {keys,   keys_of_panels,   turns,     preparing, encoding,
                                           panels, rows_as_they_lie, selection, codes,     codes,
-                                          best,   sorting,          widening};
+                                          best,   sorting,          widening,  grouped};
     at = data, end = data + size;
     parts[byte() % (sizeof parts / sizeof *parts)]();
     while (n_arrays) free(arrays[--n_arrays]);

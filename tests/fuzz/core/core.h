@@ -75,6 +75,7 @@ void rows_as_they_lie(void);
 void selection(void);
 void codes(void);
 void best(void);
+void grouped(void);
 void sorting(void);
 void widening(void);
 

@@ -83,6 +83,41 @@ void best(void) {
     }
 }
 
+/* What is taken of the rows that pass, at most `most` of a group, is what is taken of all. */
+void grouped(void) {
+    const int64_t n = number(1, 80), k = number(1, 12), most = number(1, 4), slack = number(0, 2);
+    int32_t *by_slot = NEW(int32_t, n), *groups = NEW(int32_t, 2 * k);
+    int64_t taken[4] = {0}, n_taken = 0, from = 0;
+    farann_entry *entries = NEW(farann_entry, 2 * k), *all = NEW(farann_entry, n);
+    farann_topk of_least = {entries, k, 0}, top = {entries + k, k, 0};
+    const farann_grouped floors = {&of_least, groups, most}, kept = {&top, groups + k, most};
+    farann_candidates list = candidates(n);
+    double *row_keys = NEW(double, n);
+    for (int64_t i = 0; i < n; i++) {
+        by_slot[i] = byte() % 4;
+        row_keys[i] = (double)small();
+        const farann_entry entry = {row_keys[i], i};
+        all[i] = entry;
+        list.scores[list.count] = (float)(row_keys[i] + (double)number(-slack, slack));
+        list.slots[list.count++] = i;
+        if (i % 7 < 6 && i < n - 1) continue; /* rows come in blocks */
+        farann_grouped_admit(&list, from, by_slot, floors, (double)slack);
+        from = list.count;
+    }
+    for (int64_t i = 0; i < list.count; i++) {
+        const farann_entry entry = {row_keys[list.slots[i]], list.slots[i]};
+        farann_grouped_push(kept, entry, by_slot[entry.id]);
+    }
+    qsort(all, (size_t)n, sizeof *all, better);
+    for (int64_t i = 0; i < n && n_taken < k; i++) {
+        if (taken[by_slot[all[i].id]]++ >= most) continue;
+        CHECK(n_taken < top.count && top.entries[n_taken].id == all[i].id &&
+              top.entries[n_taken].key == all[i].key);
+        n_taken++;
+    }
+    CHECK(n_taken == top.count);
+}
+
 /* A key of one kind, by a random number: what digits are good for, and what they aren't. */
 static double key_like(int kind, uint32_t random) {
     const double even = (double)random;
@@ -95,7 +130,7 @@ static double key_like(int kind, uint32_t random) {
     case 5: return (double)(random % 2000) * 0x1p-1074;              /* hardly apart */
     case 6: return random % 100 ? even * 1e-12 : 1e30 * even;        /* nearly all at one place */
     case 7: return 1.0 + (double)(random % 4096) * 0x1p-52;
-    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* many at some places, none between */
+    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* one or two at a place */
     default: return random % 7 ? even : NAN;
     }
 }
