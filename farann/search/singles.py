@@ -189,7 +189,7 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
         did = SearchStats(*answer[2])
         note_work(store, k, did, recall)
         if recall is None and (
-                stays_alone(did, min(k, len(store)), live.isa) or live.n_threads == 1):
+                stays_alone(did, answer[0].shape[1], live.isa) or live.n_threads == 1):
             keep_batch(store, live.isa, k, len(queries))
     return answer
 
@@ -248,7 +248,7 @@ def _batch(live: Live, store: Store, queries: Float32Array, k: int,
     if not found or len(found) == 4:
         return None
     if found[2][_CODES] + found[2][_FLOATS] >= _LEAST_LONG and not (
-            stays_alone(did := SearchStats(*found[2]), min(k, len(store)), live.isa)
+            stays_alone(did := SearchStats(*found[2]), found[0].shape[1], live.isa)
             or live.n_threads == 1):
         # Next time others may share it.
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
